@@ -13,8 +13,7 @@ type Router interface {
 // Sender appends one record to the log and waits until the brokers have it.
 // It is implemented by pkg/stream. Safe for concurrent use.
 type Sender interface {
-	// Send returns nil once every in-sync replica has the record. After an
-	// error the record may have been written or not, unless Refused says that
-	// it was not.
+	// Send returns nil once every in-sync replica has the record. An Error
+	// whose details do not say OutcomeUnknown means that it was not written.
 	Send(ctx context.Context, topic string, partition int32, key, value []byte) error
 }

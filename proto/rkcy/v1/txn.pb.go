@@ -343,13 +343,14 @@ func (x *Input) GetToPath() string {
 
 // Step is one command on one instance of one Concern.
 type Step struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Concern       string                 `protobuf:"bytes,1,opt,name=concern,proto3" json:"concern,omitempty"`
-	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	Command       string                 `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
-	Payload       []byte                 `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
-	Access        Access                 `protobuf:"varint,5,opt,name=access,proto3,enum=rkcy.v1.Access" json:"access,omitempty"`
-	Inputs        []*Input               `protobuf:"bytes,6,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Concern string                 `protobuf:"bytes,1,opt,name=concern,proto3" json:"concern,omitempty"`
+	Key     string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Command string                 `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
+	Payload []byte                 `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	// What the submitter expects; the processor goes by the command itself.
+	Access        Access   `protobuf:"varint,5,opt,name=access,proto3,enum=rkcy.v1.Access" json:"access,omitempty"`
+	Inputs        []*Input `protobuf:"bytes,6,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -695,9 +696,10 @@ func (x *StepResult) GetVersion() uint64 {
 
 // Participant is a partition that holds something for a transaction.
 type Participant struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Concern       string                 `protobuf:"bytes,1,opt,name=concern,proto3" json:"concern,omitempty"`
-	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Process topic, which names the Concern and its generation.
+	Topic         string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Partition     int32  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -732,9 +734,9 @@ func (*Participant) Descriptor() ([]byte, []int) {
 	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{7}
 }
 
-func (x *Participant) GetConcern() string {
+func (x *Participant) GetTopic() string {
 	if x != nil {
-		return x.Concern
+		return x.Topic
 	}
 	return ""
 }
@@ -1132,8 +1134,14 @@ func (x *Hold) GetEffectiveTimeMs() int64 {
 type Parked struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Order of arrival within the partition.
-	Sequence      uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	Visit         *Visit `protobuf:"bytes,2,opt,name=visit,proto3" json:"visit,omitempty"`
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Visit    *Visit `protobuf:"bytes,2,opt,name=visit,proto3" json:"visit,omitempty"`
+	// The instance whose hold is waited for.
+	Key    string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	Access Access `protobuf:"varint,4,opt,name=access,proto3,enum=rkcy.v1.Access" json:"access,omitempty"`
+	// The transaction died here and gave up what it held. It takes no hold when
+	// its turn comes: visit, its next attempt, starts then.
+	Restart       bool `protobuf:"varint,5,opt,name=restart,proto3" json:"restart,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1180,6 +1188,27 @@ func (x *Parked) GetVisit() *Visit {
 		return x.Visit
 	}
 	return nil
+}
+
+func (x *Parked) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Parked) GetAccess() Access {
+	if x != nil {
+		return x.Access
+	}
+	return Access_ACCESS_WRITE
+}
+
+func (x *Parked) GetRestart() bool {
+	if x != nil {
+		return x.Restart
+	}
+	return false
 }
 
 // StateRecord is the value of a record on a state topic.
@@ -1584,9 +1613,9 @@ const file_rkcy_v1_txn_proto_rawDesc = "" +
 	"\n" +
 	"StepResult\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\"E\n" +
-	"\vParticipant\x12\x18\n" +
-	"\aconcern\x18\x01 \x01(\tR\aconcern\x12\x1c\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"A\n" +
+	"\vParticipant\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\"\xc8\x01\n" +
 	"\x05Visit\x12&\n" +
 	"\x03txn\x18\x01 \x01(\v2\x14.rkcy.v1.TransactionR\x03txn\x12\x18\n" +
@@ -1614,10 +1643,13 @@ const file_rkcy_v1_txn_proto_rawDesc = "" +
 	"\x06access\x18\x05 \x01(\x0e2\x0f.rkcy.v1.AccessR\x06access\x12+\n" +
 	"\apending\x18\x06 \x01(\v2\x11.rkcy.v1.InstanceR\apending\x12$\n" +
 	"\x0esubmit_time_ms\x18\a \x01(\x03R\fsubmitTimeMs\x12*\n" +
-	"\x11effective_time_ms\x18\b \x01(\x03R\x0feffectiveTimeMs\"J\n" +
+	"\x11effective_time_ms\x18\b \x01(\x03R\x0feffectiveTimeMs\"\x9f\x01\n" +
 	"\x06Parked\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12$\n" +
-	"\x05visit\x18\x02 \x01(\v2\x0e.rkcy.v1.VisitR\x05visit\"k\n" +
+	"\x05visit\x18\x02 \x01(\v2\x0e.rkcy.v1.VisitR\x05visit\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\x12'\n" +
+	"\x06access\x18\x04 \x01(\x0e2\x0f.rkcy.v1.AccessR\x06access\x12\x18\n" +
+	"\arestart\x18\x05 \x01(\bR\arestart\"k\n" +
 	"\vStateRecord\x12#\n" +
 	"\x04hold\x18\x01 \x01(\v2\r.rkcy.v1.HoldH\x00R\x04hold\x12)\n" +
 	"\x06parked\x18\x02 \x01(\v2\x0f.rkcy.v1.ParkedH\x00R\x06parkedB\x06\n" +
@@ -1724,15 +1756,16 @@ var file_rkcy_v1_txn_proto_depIdxs = []int32{
 	2,  // 14: rkcy.v1.Hold.access:type_name -> rkcy.v1.Access
 	14, // 15: rkcy.v1.Hold.pending:type_name -> rkcy.v1.Instance
 	11, // 16: rkcy.v1.Parked.visit:type_name -> rkcy.v1.Visit
-	15, // 17: rkcy.v1.StateRecord.hold:type_name -> rkcy.v1.Hold
-	16, // 18: rkcy.v1.StateRecord.parked:type_name -> rkcy.v1.Parked
-	3,  // 19: rkcy.v1.Response.error:type_name -> rkcy.v1.Error
-	9,  // 20: rkcy.v1.Response.results:type_name -> rkcy.v1.StepResult
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	2,  // 17: rkcy.v1.Parked.access:type_name -> rkcy.v1.Access
+	15, // 18: rkcy.v1.StateRecord.hold:type_name -> rkcy.v1.Hold
+	16, // 19: rkcy.v1.StateRecord.parked:type_name -> rkcy.v1.Parked
+	3,  // 20: rkcy.v1.Response.error:type_name -> rkcy.v1.Error
+	9,  // 21: rkcy.v1.Response.results:type_name -> rkcy.v1.StepResult
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_rkcy_v1_txn_proto_init() }

@@ -1,0 +1,245 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
+)
+
+// Runner runs transactions. It is what the handlers of an edge depend on.
+// Safe for concurrent use.
+type Runner interface {
+	// Run submits the transaction and waits for its end. Every error is, or
+	// wraps, an *Error.
+	Run(ctx context.Context, b *Builder) (*Result, error)
+}
+
+// ClientConfig configures a Client.
+type ClientConfig struct {
+	Router Router
+	Sender Sender
+	// ReplyPartition is the partition of the response topic that the owner of
+	// the client follows, and EdgeID what tells its answers from those of
+	// others on the same partition. Take EdgeID at random.
+	ReplyPartition int32
+	EdgeID         uint64
+	// MaxInFlight bounds the transactions that wait for their end; one more is
+	// refused with CodeResourceExhausted. Default 10,000.
+	MaxInFlight int
+	// DefaultTimeout is the deadline of a transaction whose context has none,
+	// and MaxTimeout the latest deadline that a context may set. Defaults 30 s
+	// and 10 min.
+	DefaultTimeout time.Duration
+	MaxTimeout     time.Duration
+	// MaxBytes is the largest serialized transaction. Default and limit:
+	// MaxRecordBytes / 2, which leaves room for results.
+	MaxBytes int
+	Logger   *slog.Logger
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+// WithDefaults returns the configuration with zero values replaced.
+func (c ClientConfig) WithDefaults() ClientConfig {
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = 10_000
+	}
+	if c.DefaultTimeout == 0 {
+		c.DefaultTimeout = 30 * time.Second
+	}
+	if c.MaxTimeout == 0 {
+		c.MaxTimeout = 10 * time.Minute
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = MaxRecordBytes / 2
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// Validate reports every fault of the configuration.
+func (c ClientConfig) Validate() error {
+	var faults []error
+	if c.Router == nil {
+		faults = append(faults, errors.New("router is missing"))
+	}
+	if c.Sender == nil {
+		faults = append(faults, errors.New("sender is missing"))
+	}
+	if c.MaxInFlight < 0 || c.DefaultTimeout < 0 || c.MaxTimeout < 0 {
+		faults = append(faults, errors.New("a limit is negative"))
+	}
+	if c.MaxBytes < 0 || c.MaxBytes > MaxRecordBytes/2 {
+		faults = append(faults, fmt.Errorf("MaxBytes is %d; at most %d is allowed", c.MaxBytes, MaxRecordBytes/2))
+	}
+	return errors.Join(faults...)
+}
+
+// Client submits transactions and hands their answers to those who wait. It
+// is safe for concurrent use. It starts no goroutine: its owner follows the
+// response partition and calls Deliver.
+type Client struct {
+	cfg ClientConfig
+
+	mu      sync.Mutex
+	waiting map[ID]chan *rkcyv1.Response
+	closed  bool
+}
+
+// NewClient returns a client.
+func NewClient(cfg ClientConfig) (*Client, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("transaction client: %w", err)
+	}
+	return &Client{cfg: cfg, waiting: map[ID]chan *rkcyv1.Response{}}, nil
+}
+
+// Run submits a transaction and waits for its end. The deadline of ctx bounds
+// the execution, too: processors abort the transaction when it has passed. If
+// ctx ends first, the error has CodeDeadlineExceeded (or CodeCancelled), the
+// transaction id, and says that the outcome is unknown.
+func (c *Client) Run(ctx context.Context, b *Builder) (*Result, error) {
+	id, now := NewID(), c.cfg.Now()
+	deadline, ok := ctx.Deadline()
+	if latest := now.Add(c.cfg.MaxTimeout); !ok {
+		deadline = now.Add(c.cfg.DefaultTimeout)
+		var cancel context.CancelFunc
+		// The processor's answer to an expired transaction should arrive
+		// before we give up waiting for it.
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(2*time.Second))
+		defer cancel()
+	} else if deadline.After(latest) {
+		deadline = latest
+	}
+	t, err := b.Build(id, now, deadline, &rkcyv1.ReplyTo{Partition: c.cfg.ReplyPartition, Edge: c.cfg.EdgeID})
+	if err != nil {
+		return nil, err
+	}
+	value, err := proto.Marshal(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Visit{
+		Visit: &rkcyv1.Visit{Txn: t, Attempt: 1},
+	}})
+	if err != nil {
+		return nil, Errorf(CodeInvalidArgument, "transaction: %w", err)
+	}
+	if len(value) > c.cfg.MaxBytes {
+		return nil, Errorf(CodeInvalidArgument, "the transaction has %d bytes; at most %d are allowed", len(value), c.cfg.MaxBytes)
+	}
+	concern, key := Instance(t, 0)
+	topic, partition, err := c.cfg.Router.Route(concern, key)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.enter(id)
+	if err != nil {
+		return nil, err
+	}
+	defer c.leave(id)
+	if err := c.cfg.Sender.Send(ctx, topic, partition, []byte(key), value); err != nil {
+		if ctx.Err() != nil {
+			return nil, unknownOutcome(ctx, id)
+		}
+		return nil, AsError(err).With(DetailTxnID, id.String())
+	}
+	select {
+	case r := <-answer:
+		if r == nil {
+			return nil, Errorf(CodeUnavailable, "the edge stops; transaction %v may still take effect", id).
+				With(DetailTxnID, id.String()).With(DetailOutcome, OutcomeUnknown)
+		}
+		if r.GetError() != nil {
+			return nil, FromProto(r.GetError()).With(DetailTxnID, id.String())
+		}
+		return &Result{ID: id, Attempts: int(r.GetAttempts()), steps: r.GetResults()}, nil
+	case <-ctx.Done():
+		return nil, unknownOutcome(ctx, id)
+	}
+}
+
+func unknownOutcome(ctx context.Context, id ID) error {
+	code, what := CodeDeadlineExceeded, "no answer before the deadline"
+	if errors.Is(ctx.Err(), context.Canceled) {
+		code, what = CodeCancelled, "the caller stopped waiting"
+	}
+	return Errorf(code, "%s; transaction %v may have taken effect", what, id).
+		With(DetailTxnID, id.String()).With(DetailOutcome, OutcomeUnknown)
+}
+
+func (c *Client) enter(id ID) (<-chan *rkcyv1.Response, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, Errorf(CodeUnavailable, "the edge stops; nothing was submitted")
+	}
+	if len(c.waiting) >= c.cfg.MaxInFlight {
+		return nil, Errorf(CodeResourceExhausted, "%d transactions are in flight at this edge, its limit; try again later", c.cfg.MaxInFlight)
+	}
+	answer := make(chan *rkcyv1.Response, 1)
+	c.waiting[id] = answer
+	return answer, nil
+}
+
+func (c *Client) leave(id ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.waiting, id)
+}
+
+// InFlight returns the number of transactions that wait for their end.
+func (c *Client) InFlight() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting)
+}
+
+// Deliver hands a record of the response topic to whoever waits for it.
+// Answers for other edges, and answers that nobody waits for any more, are
+// dropped. An error means that the record is not a Response.
+func (c *Client) Deliver(value []byte) error {
+	r := &rkcyv1.Response{}
+	if err := proto.Unmarshal(value, r); err != nil {
+		return fmt.Errorf("response record: %w", err)
+	}
+	if r.GetEdge() != c.cfg.EdgeID {
+		return nil
+	}
+	id, err := IDFromBytes(r.GetTxnId())
+	if err != nil {
+		return fmt.Errorf("response record: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if answer, ok := c.waiting[id]; ok {
+		select {
+		case answer <- r:
+		default: // answered already
+		}
+	}
+	return nil
+}
+
+// Close makes every waiting Run return with an unknown outcome and refuses
+// new ones.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, answer := range c.waiting {
+		select {
+		case answer <- nil:
+		default:
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package txn
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
+)
+
+// Plan groups steps into visits. Steps on the same instance share a visit
+// unless data that flows between instances forbids it; steps of one instance
+// keep their order. Visits that no data ties to each other are put in order of
+// (concern, key), so that transactions which need the same instances meet them
+// in the same order and seldom have to die for each other.
+//
+// Handlers are pure and a transaction is atomic, so the order of independent
+// steps shows only in which of several refusals is reported.
+func Plan(steps []*rkcyv1.Step) []*rkcyv1.VisitPlan {
+	type instance struct{ concern, key string }
+	type node struct {
+		at    instance
+		steps []uint32
+		after map[int]bool // visits that must come before this one
+	}
+	var nodes []*node
+	visitOf := make([]int, len(steps))
+	latest := map[instance]int{}
+	for i, s := range steps {
+		at := instance{s.GetConcern(), s.GetKey()}
+		// The visit that an input comes from: this step cannot be in an
+		// earlier one. Visits are numbered in order of creation, which
+		// is a valid order.
+		depends := -1
+		for _, in := range s.GetInputs() {
+			depends = max(depends, visitOf[in.GetFromStep()])
+		}
+		v, ok := latest[at]
+		if !ok || depends > v {
+			n := &node{at: at, after: map[int]bool{}}
+			if ok {
+				n.after[v] = true
+			}
+			nodes = append(nodes, n)
+			v = len(nodes) - 1
+			latest[at] = v
+		}
+		for _, in := range s.GetInputs() {
+			if d := visitOf[in.GetFromStep()]; d != v {
+				nodes[v].after[d] = true
+			}
+		}
+		nodes[v].steps = append(nodes[v].steps, uint32(i)) //nolint:gosec // < MaxSteps
+		visitOf[i] = v
+	}
+	// Smallest (concern, key) first among the visits that are free to run.
+	plan := make([]*rkcyv1.VisitPlan, 0, len(nodes))
+	done := make([]bool, len(nodes))
+	for range nodes {
+		best := -1
+		for i, n := range nodes {
+			if done[i] {
+				continue
+			}
+			free := true
+			for d := range n.after {
+				free = free && done[d]
+			}
+			if !free {
+				continue
+			}
+			if best < 0 || less(n.at.concern, n.at.key, nodes[best].at.concern, nodes[best].at.key) {
+				best = i
+			}
+		}
+		done[best] = true
+		plan = append(plan, &rkcyv1.VisitPlan{Steps: nodes[best].steps})
+	}
+	return plan
+}
+
+func less(c1, k1, c2, k2 string) bool {
+	if c := strings.Compare(c1, c2); c != 0 {
+		return c < 0
+	}
+	return k1 < k2
+}
+
+// CheckVisit returns an error unless v can be worked on: a transaction that is
+// well formed, with a plan that runs every step once, each visit on one
+// instance, no step before one whose result it uses. Processors call it on
+// every record, since a log outlives the programs that wrote to it.
+func CheckVisit(v *rkcyv1.Visit) error {
+	t := v.GetTxn()
+	if _, err := IDFromBytes(t.GetId()); err != nil {
+		return err
+	}
+	if n := len(t.GetSteps()); n == 0 || n > MaxSteps {
+		return fmt.Errorf("transaction has %d steps; 1 to %d are allowed", n, MaxSteps)
+	}
+	if int(v.GetVisit()) >= len(t.GetVisits()) {
+		return fmt.Errorf("visit %d of %d does not exist", v.GetVisit(), len(t.GetVisits()))
+	}
+	if v.GetAttempt() == 0 {
+		return fmt.Errorf("attempt is 0")
+	}
+	if len(v.GetResults()) != 0 && len(v.GetResults()) != len(t.GetSteps()) {
+		return fmt.Errorf("%d results for %d steps", len(v.GetResults()), len(t.GetSteps()))
+	}
+	if t.GetMode() != rkcyv1.Mode_MODE_ISOLATED {
+		return fmt.Errorf("mode %v is not known here", t.GetMode())
+	}
+	ran := make([]bool, len(t.GetSteps()))
+	for i, p := range t.GetVisits() {
+		if len(p.GetSteps()) == 0 {
+			return fmt.Errorf("visit %d has no step", i)
+		}
+		for _, s := range p.GetSteps() {
+			if int(s) >= len(ran) || ran[s] {
+				return fmt.Errorf("visit %d runs step %d, which does not exist or runs twice", i, s)
+			}
+			step, first := t.GetSteps()[s], t.GetSteps()[p.GetSteps()[0]]
+			if step.GetConcern() != first.GetConcern() || step.GetKey() != first.GetKey() {
+				return fmt.Errorf("visit %d is on more than one instance", i)
+			}
+			if err := CheckKey(step.GetKey()); err != nil {
+				return fmt.Errorf("step %d: %w", s, err)
+			}
+			for _, in := range step.GetInputs() {
+				if int(in.GetFromStep()) >= len(ran) || !ran[in.GetFromStep()] {
+					return fmt.Errorf("step %d uses the result of step %d, which does not run before it", s, in.GetFromStep())
+				}
+			}
+			ran[s] = true
+		}
+	}
+	if i := slices.Index(ran, false); i >= 0 {
+		return fmt.Errorf("step %d is in no visit", i)
+	}
+	return nil
+}
+
+// Instance returns the Concern and key that a visit works on.
+func Instance(t *rkcyv1.Transaction, visit uint32) (concern, key string) {
+	s := t.GetSteps()[t.GetVisits()[visit].GetSteps()[0]]
+	return s.GetConcern(), s.GetKey()
+}
