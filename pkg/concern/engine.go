@@ -1,0 +1,374 @@
+package concern
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rocketcycle/rocketcycle/pkg/stream"
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
+)
+
+// Topics names the topics of one generation of a Concern.
+type Topics struct {
+	Process, State, Storage, Error string
+}
+
+type servedConcern struct {
+	commands *commandSet
+	topics   Topics
+}
+
+type engineConfig struct {
+	served        map[string]*servedConcern // by process topic
+	responseTopic string
+	router        txn.Router
+	// cacheBytes bounds the cache; past overlayBytes of pinned entries new
+	// transactions that write are refused.
+	cacheBytes, overlayBytes int64
+	stateRecords             int
+	logger                   *slog.Logger
+	// holdsOff switches isolation off, to show that a test would notice.
+	holdsOff bool
+}
+
+// engine is the partition logic of one worker: all partitions that it owns,
+// their cache, and the batch being built. It is pure: records and time come
+// in, records go out. It is used by one goroutine.
+//
+// A batch goes begin, process..., finish, and then either committed, or the
+// engine is thrown away with everything in it: effects of a Kafka transaction
+// that did not commit are never seen.
+type engine struct {
+	cfg   engineConfig
+	parts map[stream.TopicPartition]*partition
+	order []*partition // the same, sorted: output must not depend on map order
+	cache *cache
+	stats Stats
+
+	nowMs  int64
+	out    []stream.Record
+	local  []localVisit // visits that stay with this worker
+	woken  []wake       // instances whose hold was released
+	wanted []wake       // instances to load before the next batch
+	failed map[instanceRef]error
+}
+
+type localVisit struct {
+	part  *partition
+	visit *rkcyv1.Visit
+}
+
+type wake struct {
+	part *partition
+	slot *slot
+}
+
+type instanceRef struct {
+	part *partition
+	key  string
+}
+
+func newEngine(cfg engineConfig) *engine {
+	return &engine{
+		cfg: cfg, parts: map[stream.TopicPartition]*partition{}, cache: newCache(cfg.cacheBytes),
+		failed: map[instanceRef]error{},
+	}
+}
+
+func (e *engine) add(p *partition) {
+	e.parts[p.tp] = p
+	e.order = append(e.order, p)
+	slices.SortFunc(e.order, func(a, b *partition) int {
+		return cmp.Or(strings.Compare(a.tp.Topic, b.tp.Topic), cmp.Compare(a.tp.Partition, b.tp.Partition))
+	})
+}
+
+func (e *engine) drop(tp stream.TopicPartition) {
+	if p := e.parts[tp]; p != nil {
+		e.cache.drop(p)
+		delete(e.parts, tp)
+		e.order = slices.DeleteFunc(e.order, func(o *partition) bool { return o == p })
+		e.woken = slices.DeleteFunc(e.woken, func(w wake) bool { return w.part == p })
+		e.wanted = slices.DeleteFunc(e.wanted, func(w wake) bool { return w.part == p })
+	}
+}
+
+// input is a record of a process topic, decoded.
+type input struct {
+	part   *partition
+	record stream.Record
+	visit  *rkcyv1.Visit
+	marker *rkcyv1.Marker
+	fault  error
+}
+
+// decode reads a record. A record of a partition that is not owned any more
+// gives nil.
+func (e *engine) decode(r stream.Record) *input {
+	p := e.parts[stream.TopicPartition{Topic: r.Topic, Partition: r.Partition}]
+	if p == nil {
+		return nil
+	}
+	in := &input{part: p, record: r}
+	pr := &rkcyv1.ProcessRecord{}
+	if err := proto.Unmarshal(r.Value, pr); err != nil {
+		in.fault = fmt.Errorf("not a process record: %w", err)
+		return in
+	}
+	switch k := pr.GetKind().(type) {
+	case *rkcyv1.ProcessRecord_Visit:
+		in.visit = k.Visit
+		if in.fault = txn.CheckVisit(k.Visit); in.fault == nil {
+			if c, key := txn.Instance(k.Visit.GetTxn(), k.Visit.GetVisit()); c != p.concern.commands.def.Name {
+				in.fault = fmt.Errorf("a visit to %s %q on a topic of %s", c, key, p.concern.commands.def.Name)
+			}
+		}
+	case *rkcyv1.ProcessRecord_Marker:
+		in.marker = k.Marker
+		_, in.fault = txn.IDFromBytes(k.Marker.GetTxnId())
+	default:
+		in.fault = fmt.Errorf("a process record of a kind that is not known here")
+	}
+	return in
+}
+
+// missing returns the instance that an input needs and the cache does not
+// have.
+func (e *engine) missing(in *input) (key string, ok bool) {
+	if in.visit == nil || in.fault != nil {
+		return "", false
+	}
+	_, key = txn.Instance(in.visit.GetTxn(), in.visit.GetVisit())
+	return key, e.cache.get(in.part, key) == nil
+}
+
+// wants returns the instances that parked visits wait for, and that have to be
+// loaded before the next batch.
+func (e *engine) wants() []instanceRef {
+	var refs []instanceRef
+	for _, w := range e.wanted {
+		if w.part.instances[w.slot.key] == nil {
+			refs = append(refs, instanceRef{w.part, w.slot.key})
+		}
+	}
+	e.woken, e.wanted = append(e.woken, e.wanted...), nil
+	return refs
+}
+
+// loaded stores what the database has of an instance; nil: it has none.
+func (e *engine) loaded(p *partition, key string, instance *rkcyv1.Instance) {
+	if instance == nil {
+		instance = &rkcyv1.Instance{}
+	}
+	if p.instances[key] == nil {
+		e.put(p, key, instance)
+	}
+}
+
+// unavailable notes, for this batch, that an instance could not be read.
+func (e *engine) unavailable(p *partition, key string, err error) {
+	e.failed[instanceRef{p, key}] = err
+}
+
+func (e *engine) begin(now time.Time) {
+	e.nowMs = now.UnixMilli()
+	e.out = nil
+	e.drain()
+}
+
+// process works on one input and on all that follows from it here.
+func (e *engine) process(in *input) {
+	p := in.part
+	p.next = in.record.Offset + 1
+	p.touched = true
+	switch {
+	case in.fault != nil:
+		e.quarantine(in, in.fault.Error())
+	case in.marker != nil:
+		e.stats.Markers++
+		e.settleAt(p, txn.ID(in.marker.GetTxnId()), in.marker.GetAttempt(), in.marker.GetCommit())
+	default:
+		e.arrive(p, in.visit)
+	}
+	e.drain()
+}
+
+// expire ends what is parked and past its deadline.
+func (e *engine) expire() {
+	for _, p := range e.order {
+		var late []*parked
+		for _, s := range p.slots {
+			for _, w := range s.queue.Remove(func(w txn.Waiting[*parked]) bool {
+				return w.Value.visit.GetTxn().GetDeadlineMs() < e.nowMs
+			}) {
+				late = append(late, w.Value)
+			}
+		}
+		slices.SortFunc(late, func(a, b *parked) int { return cmp.Compare(a.sequence, b.sequence) })
+		for _, w := range late {
+			p.touched = true
+			p.state.set(w.stateKey(), nil)
+			e.refuse(p, w.visit, errDeadline(w.visit))
+			e.woken = append(e.woken, wake{p, p.slots[w.key]})
+		}
+	}
+	e.drain()
+}
+
+func errDeadline(v *rkcyv1.Visit) *txn.Error {
+	return txn.Errorf(txn.CodeDeadlineExceeded, "the deadline passed before step %d of %d could run; nothing took effect",
+		v.GetTxn().GetVisits()[v.GetVisit()].GetSteps()[0]+1, len(v.GetTxn().GetSteps()))
+}
+
+// drain runs local visits and woken queues until there is nothing left to do.
+func (e *engine) drain() {
+	for len(e.local) > 0 || len(e.woken) > 0 {
+		if len(e.woken) > 0 {
+			w := e.woken[0]
+			e.woken = e.woken[1:]
+			e.wake(w.part, w.slot)
+			continue
+		}
+		l := e.local[0]
+		e.local = e.local[1:]
+		l.part.touched = true
+		e.arrive(l.part, l.visit)
+	}
+}
+
+// finish returns the records of the batch and the offsets that go with them.
+func (e *engine) finish() ([]stream.Record, map[stream.TopicPartition]int64) {
+	offsets := map[stream.TopicPartition]int64{}
+	for _, p := range e.order {
+		tp := p.tp
+		if !p.touched {
+			continue
+		}
+		p.state.flush(e.cfg.stateRecords, func(key string, record *rkcyv1.StateRecord) {
+			var value []byte
+			if record != nil {
+				value = e.marshal(record)
+			}
+			e.emit(p.concern.topics.State, tp.Partition, []byte(key), value)
+		})
+		// A touched partition's position is always in the transaction, even
+		// where it did not move: it is what fences an owner of the past.
+		offsets[tp] = p.next
+	}
+	clear(e.failed)
+	return e.out, offsets
+}
+
+// committed makes the effects of the batch count. last has the offset of the
+// last record written to each partition.
+func (e *engine) committed(last map[stream.TopicPartition]int64) []stream.TopicPartition {
+	var snapshots []stream.TopicPartition
+	for _, p := range e.order {
+		tp := p.tp
+		if !p.touched {
+			continue
+		}
+		p.touched = false
+		if offset, ok := last[stream.TopicPartition{Topic: p.concern.topics.Storage, Partition: tp.Partition}]; ok {
+			for _, en := range p.changed {
+				if en.storageOffset == notPersisted {
+					en.storageOffset = offset
+					p.overlay = append(p.overlay, overlayItem{offset, en})
+				}
+			}
+		}
+		p.changed = p.changed[:0]
+		if offset, ok := last[stream.TopicPartition{Topic: p.concern.topics.State, Partition: tp.Partition}]; ok {
+			if p.state.snapshot {
+				// All before this batch is contained in its snapshot.
+				snapshots = append(snapshots, tp)
+				p.state.records = len(p.state.live)
+			} else {
+				p.state.end = offset + 1
+			}
+		}
+	}
+	e.out = nil
+	e.cache.evict()
+	return snapshots
+}
+
+// truncation returns up to where the state partition of tp may be deleted now
+// that a snapshot has been committed: up to the snapshot before it, so that the
+// tombstones in between still fill the window of a later owner.
+func (e *engine) truncation(tp stream.TopicPartition, last map[stream.TopicPartition]int64) (stream.TopicPartition, int64) {
+	s := e.parts[tp].state
+	state := stream.TopicPartition{Topic: e.parts[tp].concern.topics.State, Partition: tp.Partition}
+	before := s.snapshotAt
+	s.snapshotAt, s.end = s.end, last[state]+1
+	return state, before
+}
+
+// advance takes a new watermark: records of the storage partition below it are
+// in the primary target.
+func (e *engine) advance(tp stream.TopicPartition, watermark int64) {
+	p := e.parts[tp]
+	if p == nil || watermark <= p.watermark {
+		return
+	}
+	p.watermark = watermark
+	n := 0
+	for n < len(p.overlay) && p.overlay[n].offset < watermark {
+		item := p.overlay[n]
+		if item.entry.storageOffset == item.offset {
+			e.cache.change(item.entry, func() { item.entry.storageOffset = -1 })
+		}
+		n++
+	}
+	p.overlay = p.overlay[n:]
+}
+
+func (e *engine) put(p *partition, key string, instance *rkcyv1.Instance) *entry {
+	en := e.cache.put(p, key, instance)
+	if s := p.slots[key]; s != nil && s.pinned == nil {
+		s.pinned = en
+		e.cache.pin(en)
+	}
+	return en
+}
+
+// store makes instance the committed state and emits its change.
+func (e *engine) store(p *partition, instance *rkcyv1.Instance, change *rkcyv1.Change) {
+	en := e.put(p, change.GetKey(), instance)
+	e.cache.change(en, func() { en.storageOffset = notPersisted })
+	p.changed = append(p.changed, en)
+	p.touched = true
+	e.stats.Changes++
+	e.emit(p.concern.topics.Storage, p.tp.Partition, []byte(change.GetKey()), e.marshal(change))
+}
+
+func (e *engine) emit(topic string, partition int32, key, value []byte) {
+	e.out = append(e.out, stream.Record{Topic: topic, Partition: partition, Key: key, Value: value})
+}
+
+// marshal serializes a message that the engine made itself. Its strings were
+// decoded from valid messages, so it cannot fail.
+func (e *engine) marshal(m proto.Message) []byte {
+	raw, err := proto.Marshal(m)
+	if err != nil {
+		panic(fmt.Sprintf("concern: cannot serialize a %T: %v", m, err))
+	}
+	return raw
+}
+
+func (e *engine) quarantine(in *input, reason string) {
+	e.stats.Quarantined++
+	e.cfg.logger.Warn("record quarantined", "topic", in.record.Topic, "partition", in.record.Partition,
+		"offset", in.record.Offset, "reason", reason)
+	e.emit(in.part.concern.topics.Error, 0, in.record.Key, e.marshal(&rkcyv1.Quarantined{
+		Topic: in.record.Topic, Partition: in.record.Partition, Offset: in.record.Offset, Reason: reason,
+		Key: in.record.Key, Value: in.record.Value, TimeMs: e.nowMs,
+	}))
+}

@@ -1,0 +1,159 @@
+package concern
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rocketcycle/rocketcycle/pkg/stream"
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
+)
+
+// windowOffsets is the size of a partition's dedupe window, in visits, and how
+// far before the watermark a restore reads the storage partition to fill it.
+const windowOffsets = 10_000
+
+// restorer rebuilds a partition from its state and storage topics. Feed it all
+// state records, then the storage records from the watermark (or a little
+// before) to the end, then call finish. It is pure, and used by one goroutine.
+type restorer struct {
+	p         *partition
+	watermark int64
+	parked    []*parked
+	changes   map[string]restoredChange
+	order     []string // keys in order of their last change
+	applied   []applied
+}
+
+type restoredChange struct {
+	offset int64
+	after  *rkcyv1.Instance
+	rank   int
+}
+
+func newRestorer(p *partition, watermark int64) *restorer {
+	p.watermark = watermark
+	return &restorer{p: p, watermark: watermark, changes: map[string]restoredChange{}}
+}
+
+// stateRecord takes one record of the state partition, in order.
+func (r *restorer) stateRecord(rec stream.Record) error {
+	s := r.p.state
+	s.records++
+	s.end = rec.Offset + 1
+	key := string(rec.Key)
+	if len(rec.Value) == 0 {
+		delete(s.live, key)
+		delete(s.logged, key)
+		if kind, at, ok := parseStateKey(rec.Key); ok && kind != stateGhost {
+			r.applied = append(r.applied, at)
+		}
+		return nil
+	}
+	record := &rkcyv1.StateRecord{}
+	if err := proto.Unmarshal(rec.Value, record); err != nil {
+		return fmt.Errorf("state record at %s[%d]@%d: %w", rec.Topic, rec.Partition, rec.Offset, err)
+	}
+	s.live[key] = record
+	s.logged[key] = true
+	return nil
+}
+
+// change takes one record of the storage partition, in order.
+func (r *restorer) change(rec stream.Record) error {
+	c := &rkcyv1.Change{}
+	if err := proto.Unmarshal(rec.Value, c); err != nil {
+		return fmt.Errorf("storage record at %s[%d]@%d: %w", rec.Topic, rec.Partition, rec.Offset, err)
+	}
+	if c.GetAfter() == nil {
+		c.After = &rkcyv1.Instance{}
+	}
+	r.changes[c.GetKey()] = restoredChange{offset: rec.Offset, after: c.GetAfter(), rank: len(r.order)}
+	r.order = append(r.order, c.GetKey())
+	if id, err := txn.IDFromBytes(c.GetTxnId()); err == nil {
+		r.applied = append(r.applied, applied{id, c.GetAttempt(), c.GetVisit()})
+	}
+	return nil
+}
+
+// finish hands the partition to its engine, to go on at offset next of the
+// process partition.
+func (r *restorer) finish(e *engine, next int64) error {
+	p := r.p
+	p.next = next
+	e.add(p)
+	for rank, key := range r.order {
+		c := r.changes[key]
+		if c.rank != rank {
+			continue // a later change of the same instance follows
+		}
+		en := e.put(p, key, c.after)
+		if c.offset >= r.watermark {
+			e.cache.change(en, func() { en.storageOffset = c.offset })
+			p.overlay = append(p.overlay, overlayItem{c.offset, en})
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.state.live)) {
+		if err := r.restoreState(e, p.state.live[key]); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(r.parked, func(a, b *parked) int { return cmp.Compare(a.sequence, b.sequence) })
+	for _, w := range r.parked {
+		p.sequence = max(p.sequence, w.sequence)
+		s := e.slot(p, w.key)
+		s.queue.Park(txn.Request{
+			Age: txn.AgeOf(w.visit.GetTxn()), Write: w.write, Ghost: w.restart, HoldsOther: len(w.visit.GetParticipants()) > 0,
+		}, w)
+		// Normally a hold is in front of it. If none is, it goes on now.
+		e.woken = append(e.woken, wake{p, s})
+		if !w.restart {
+			r.applied = append(r.applied, applied{txn.ID(w.visit.GetTxn().GetId()), w.visit.GetAttempt(), w.visit.GetVisit()})
+		}
+	}
+	for _, a := range r.applied {
+		p.window.add(a)
+	}
+	return nil
+}
+
+func (r *restorer) restoreState(e *engine, record *rkcyv1.StateRecord) error {
+	p := r.p
+	switch k := record.GetKind().(type) {
+	case *rkcyv1.StateRecord_Hold:
+		id, err := txn.IDFromBytes(k.Hold.GetTxnId())
+		if err != nil {
+			return fmt.Errorf("hold in the state topic: %w", err)
+		}
+		h := &hold{
+			id: id, attempt: k.Hold.GetAttempt(), visit: k.Hold.GetVisit(), key: k.Hold.GetKey(),
+			age:   txn.Age{SubmitMs: k.Hold.GetSubmitTimeMs(), ID: id},
+			write: k.Hold.GetAccess() == rkcyv1.Access_ACCESS_WRITE,
+		}
+		if k.Hold.GetPending() != nil {
+			h.pending = k.Hold.GetPending()
+			h.change = &rkcyv1.Change{
+				Key: h.key, After: h.pending, TxnId: id[:], Attempt: h.attempt, Visit: h.visit,
+				EffectiveTimeMs: k.Hold.GetEffectiveTimeMs(),
+			}
+		}
+		p.holds[id] = append(p.holds[id], h)
+		e.slot(p, h.key).queue.Grant(txn.Request{Age: h.age, Write: h.write})
+		r.applied = append(r.applied, applied{id, h.attempt, h.visit})
+	case *rkcyv1.StateRecord_Parked:
+		if err := txn.CheckVisit(k.Parked.GetVisit()); err != nil {
+			return fmt.Errorf("parked visit in the state topic: %w", err)
+		}
+		r.parked = append(r.parked, &parked{
+			sequence: k.Parked.GetSequence(), visit: k.Parked.GetVisit(), key: k.Parked.GetKey(),
+			write: k.Parked.GetAccess() == rkcyv1.Access_ACCESS_WRITE, restart: k.Parked.GetRestart(),
+		})
+	default:
+		return fmt.Errorf("state record of a kind that is not known here")
+	}
+	return nil
+}

@@ -1,0 +1,27 @@
+package concern
+
+// Stats counts what an engine did since it was made.
+type Stats struct {
+	// Visits run, of which LocalVisits did not hop; Hops written to the log.
+	Visits, LocalVisits, Hops uint64
+	// Markers received, Changes written to storage topics.
+	Markers, Changes uint64
+	// Committed and Refused count ends of transactions that were decided here.
+	Committed, Refused uint64
+	// Parked and Deaths count conflicts; Duplicates what arrived twice.
+	Parked, Deaths, Duplicates uint64
+	// Shed counts transactions refused because too much waits for the
+	// database, Quarantined records in the error topic, Panics of handlers.
+	Shed, Quarantined, Panics uint64
+}
+
+// Add returns the sum of two Stats.
+func (s Stats) Add(o Stats) Stats {
+	return Stats{
+		Visits: s.Visits + o.Visits, LocalVisits: s.LocalVisits + o.LocalVisits, Hops: s.Hops + o.Hops,
+		Markers: s.Markers + o.Markers, Changes: s.Changes + o.Changes,
+		Committed: s.Committed + o.Committed, Refused: s.Refused + o.Refused,
+		Parked: s.Parked + o.Parked, Deaths: s.Deaths + o.Deaths, Duplicates: s.Duplicates + o.Duplicates,
+		Shed: s.Shed + o.Shed, Quarantined: s.Quarantined + o.Quarantined, Panics: s.Panics + o.Panics,
+	}
+}
