@@ -124,10 +124,15 @@ func (q *HoldQueue[W]) Release(id ID) bool {
 	return len(q.holders) != n
 }
 
+// Ready reports whether Next would return something.
+func (q *HoldQueue[W]) Ready() bool {
+	return len(q.parked) > 0 && !q.conflicts(q.parked[0].Request)
+}
+
 // Next removes and returns the first parked request if its turn has come.
 // Call it until it returns false, granting in between.
 func (q *HoldQueue[W]) Next() (Waiting[W], bool) {
-	if len(q.parked) == 0 || q.conflicts(q.parked[0].Request) {
+	if !q.Ready() {
 		return Waiting[W]{}, false
 	}
 	w := q.parked[0]
