@@ -21,8 +21,9 @@ type Topics struct {
 }
 
 type servedConcern struct {
-	commands *commandSet
-	topics   Topics
+	commands     *commandSet
+	topics       Topics
+	storageGroup string
 }
 
 type engineConfig struct {

@@ -1,0 +1,211 @@
+package concern
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketcycle/rocketcycle/pkg/stream"
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
+)
+
+// Loader reads committed instances from a database. Safe for concurrent use.
+type Loader interface {
+	// Load returns the instances that exist. An error refuses the
+	// transactions that need them; it should come within a bounded time and
+	// be a *txn.Error, CodeUnavailable while the database is away.
+	Load(ctx context.Context, concern string, keys []string) (map[string]*rkcyv1.Instance, error)
+}
+
+// Served is a Concern that a processor serves.
+type Served struct {
+	Definition Definition
+	Topics     Topics
+	// StorageGroup is the consumer group of the primary target's storage
+	// worker. Its committed offsets are the watermarks.
+	StorageGroup string
+}
+
+// Config configures a Processor.
+type Config struct {
+	Stream stream.Config
+	// Group is the consumer group that shares the process partitions.
+	Group    string
+	Concerns []Served
+	// ResponseTopic gets the answers.
+	ResponseTopic string
+	Router        txn.Router
+	Loader        Loader
+
+	// Workers is the number of group members in this process. Default 1.
+	Workers int
+	// CacheBytes bounds the instances in memory, of all workers together.
+	// Default 256 MiB.
+	CacheBytes int64
+	// OverlayBytes is how many of them may wait for the database before new
+	// writes are refused. Default: CacheBytes.
+	OverlayBytes int64
+	// BatchMax is the largest number of records in one Kafka transaction.
+	// Default 2,000.
+	BatchMax int
+	// LoadTimeout bounds one read of missing instances. Default 2 s.
+	LoadTimeout time.Duration
+	// WatermarkInterval is how often the watermarks are read. Default 500 ms.
+	WatermarkInterval time.Duration
+	// SessionTimeout is how long a worker may be silent before others take
+	// over its partitions. Default 6 s.
+	SessionTimeout time.Duration
+	// StateRecords is how many state records a partition may have before a
+	// snapshot replaces them. Default 20,000.
+	StateRecords int
+	Logger       *slog.Logger
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+// WithDefaults returns the configuration with zero values replaced.
+func (c Config) WithDefaults() Config {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&c.Workers, 1)
+	def(&c.BatchMax, 2000)
+	def(&c.StateRecords, 20_000)
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 256 << 20
+	}
+	if c.OverlayBytes == 0 {
+		c.OverlayBytes = c.CacheBytes
+	}
+	if c.LoadTimeout == 0 {
+		c.LoadTimeout = 2 * time.Second
+	}
+	if c.WatermarkInterval == 0 {
+		c.WatermarkInterval = 500 * time.Millisecond
+	}
+	if c.SessionTimeout == 0 {
+		c.SessionTimeout = 6 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// Validate reports every fault of the configuration.
+func (c Config) Validate() error {
+	var faults []error
+	if c.Group == "" || c.ResponseTopic == "" {
+		faults = append(faults, errors.New("group and response topic are needed"))
+	}
+	if c.Router == nil || c.Loader == nil {
+		faults = append(faults, errors.New("router and loader are needed"))
+	}
+	if len(c.Concerns) == 0 {
+		faults = append(faults, errors.New("no Concern to serve"))
+	}
+	if c.Workers < 0 || c.BatchMax < 0 || c.CacheBytes < 0 || c.OverlayBytes < 0 || c.StateRecords < 0 {
+		faults = append(faults, errors.New("a limit is negative"))
+	}
+	seen := map[string]bool{}
+	for _, s := range c.Concerns {
+		faults = append(faults, s.Definition.Validate())
+		if seen[s.Definition.Name] {
+			faults = append(faults, fmt.Errorf("concern %q is there twice", s.Definition.Name))
+		}
+		seen[s.Definition.Name] = true
+		if s.Topics == (Topics{}) || s.StorageGroup == "" {
+			faults = append(faults, fmt.Errorf("concern %q: topics and storage group are needed", s.Definition.Name))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Processor serves the partitions that the consumer group gives it.
+type Processor struct {
+	cfg    Config
+	served map[string]*servedConcern
+
+	mu      sync.Mutex
+	workers []*worker
+}
+
+// NewProcessor returns a processor. Run starts it.
+func NewProcessor(cfg Config) (*Processor, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("processor: %w", err)
+	}
+	p := &Processor{cfg: cfg, served: map[string]*servedConcern{}}
+	for _, s := range cfg.Concerns {
+		set, err := newCommandSet(s.Definition)
+		if err != nil {
+			return nil, fmt.Errorf("processor: %w", err)
+		}
+		p.served[s.Topics.Process] = &servedConcern{commands: set, topics: s.Topics, storageGroup: s.StorageGroup}
+	}
+	return p, nil
+}
+
+// Run works until ctx ends, then finishes the batch in flight, gives up its
+// partitions and returns nil. An error means that a worker could not go on.
+func (p *Processor) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range p.cfg.Workers {
+		w := newWorker(p, i)
+		p.mu.Lock()
+		p.workers = append(p.workers, w)
+		p.mu.Unlock()
+		g.Go(func() error { return w.run(ctx) })
+	}
+	return g.Wait()
+}
+
+// Status is what a processor tells about itself.
+type Status struct {
+	Stats Stats
+	// Partitions owned, and how many of them are being restored.
+	Partitions, Restoring int
+	// CacheBytes used, of which PinnedBytes may not be evicted; Instances is
+	// their number.
+	CacheBytes, PinnedBytes int64
+	Instances               int
+	// KafkaTransactions committed and Aborted, and the input records of the
+	// former; Renewals counts new producers.
+	KafkaTransactions, Aborted, Records, Renewals uint64
+}
+
+// Status returns the sum over all workers. Safe for concurrent use.
+func (p *Processor) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var sum Status
+	for _, w := range p.workers {
+		s := w.status.Load()
+		if s == nil {
+			continue
+		}
+		sum.Stats = sum.Stats.Add(s.Stats)
+		sum.Partitions += s.Partitions
+		sum.Restoring += s.Restoring
+		sum.CacheBytes += s.CacheBytes
+		sum.PinnedBytes += s.PinnedBytes
+		sum.Instances += s.Instances
+		sum.KafkaTransactions += s.KafkaTransactions
+		sum.Aborted += s.Aborted
+		sum.Records += s.Records
+		sum.Renewals += s.Renewals
+	}
+	return sum
+}

@@ -1,0 +1,338 @@
+package concern
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rocketcycle/rocketcycle/pkg/stream"
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
+)
+
+// pollWait is how long a poll waits for the first record, ms: the resolution
+// of deadlines of parked visits, and how soon a restored partition starts.
+const pollWait = 50 * time.Millisecond
+
+// worker is one member of the consumer group: a loop that turns each polled
+// batch into one Kafka transaction. Everything but the restores and the
+// watermarks happens on its goroutine.
+type worker struct {
+	p     *Processor
+	cfg   Config
+	index int
+
+	group      *stream.Group
+	transactor *stream.Transactor
+	admin      *stream.Admin
+	engine     *engine
+	status     atomic.Pointer[Status]
+	counts     Status
+	past       Stats // of engines thrown away
+
+	// restores under way, by process partition.
+	restoring map[stream.TopicPartition]context.CancelFunc
+	restored  chan restoredPartition
+	wg        sync.WaitGroup
+	//nolint:containedctx // the lifetime of restores that the rebalance callback starts
+	base context.Context
+
+	mu         sync.Mutex
+	watermarks map[stream.TopicPartition]int64 // by process partition
+	owned      []stream.TopicPartition
+}
+
+type restoredPartition struct {
+	ctx      context.Context //nolint:containedctx // tells whether the restore was cancelled
+	restorer *restorer
+	next     int64
+}
+
+func newWorker(p *Processor, index int) *worker {
+	w := &worker{
+		p: p, cfg: p.cfg, index: index,
+		restoring: map[stream.TopicPartition]context.CancelFunc{}, restored: make(chan restoredPartition),
+		watermarks: map[stream.TopicPartition]int64{},
+	}
+	w.engine = w.newEngine()
+	return w
+}
+
+func (w *worker) newEngine() *engine {
+	n := int64(w.cfg.Workers)
+	return newEngine(engineConfig{
+		served: w.p.served, responseTopic: w.cfg.ResponseTopic, router: w.cfg.Router,
+		cacheBytes: w.cfg.CacheBytes / n, overlayBytes: w.cfg.OverlayBytes / n,
+		stateRecords: w.cfg.StateRecords, logger: w.cfg.Logger,
+	})
+}
+
+func (w *worker) run(ctx context.Context) error {
+	// Work that was taken in is finished after ctx has ended.
+	base, stop := context.WithCancel(context.WithoutCancel(ctx))
+	w.base = base
+	defer w.wg.Wait()
+	defer stop()
+
+	var err error
+	if w.admin, err = stream.NewAdmin(w.cfg.Stream); err != nil {
+		return fmt.Errorf("processor: %w", err)
+	}
+	defer w.admin.Close()
+	id := fmt.Sprintf("%s.%s.%d", w.cfg.Group, rand.Text(), w.index)
+	if w.transactor, err = stream.NewTransactor(ctx, w.cfg.Stream, id); err != nil {
+		return fmt.Errorf("processor: %w", err)
+	}
+	defer w.transactor.Close()
+	topics := slices.Sorted(maps.Keys(w.p.served))
+	w.group, err = stream.NewGroup(w.cfg.Stream, stream.GroupConfig{
+		Group: w.cfg.Group, Topics: topics, SessionTimeout: w.cfg.SessionTimeout,
+	}, w)
+	if err != nil {
+		return fmt.Errorf("processor: %w", err)
+	}
+	w.wg.Add(1)
+	go func() {
+		defer w.wg.Done()
+		w.followWatermarks(base)
+	}()
+	for ctx.Err() == nil {
+		if err := w.turn(ctx); err != nil {
+			return errors.Join(fmt.Errorf("processor: %w", err), w.group.Close())
+		}
+	}
+	return w.group.Close()
+}
+
+// turn is one round of the loop.
+func (w *worker) turn(ctx context.Context) error {
+	if err := w.adopt(); err != nil {
+		return err
+	}
+	records, err := w.group.Poll(ctx, w.cfg.BatchMax, pollWait)
+	if err != nil {
+		return err
+	}
+	w.takeWatermarks()
+	inputs := make([]*input, 0, len(records))
+	for _, r := range records {
+		if in := w.engine.decode(r); in != nil {
+			inputs = append(inputs, in)
+		}
+	}
+	w.load(inputs)
+	w.engine.begin(w.cfg.Now())
+	for _, in := range inputs {
+		w.engine.process(in)
+	}
+	w.engine.expire()
+	out, offsets := w.engine.finish()
+	defer w.publish()
+	if len(inputs) == 0 && len(out) == 0 {
+		return nil
+	}
+	last, err := w.transactor.Commit(w.base, out, w.group, offsets)
+	if err != nil {
+		w.counts.Aborted++
+		w.cfg.Logger.Warn("kafka transaction failed; its effects are dropped and the partitions restored", "error", err)
+		return w.startAgain()
+	}
+	w.counts.KafkaTransactions++
+	w.counts.Records += uint64(len(inputs))
+	for _, tp := range w.engine.committed(last) {
+		state, before := w.engine.truncation(tp, last)
+		w.truncate(state, before)
+	}
+	return nil
+}
+
+// load reads the instances that the inputs and the parked visits need, with
+// one read per Concern.
+func (w *worker) load(inputs []*input) {
+	missing := map[*servedConcern]map[string]*partition{}
+	need := func(p *partition, key string) {
+		if missing[p.concern] == nil {
+			missing[p.concern] = map[string]*partition{}
+		}
+		missing[p.concern][key] = p
+	}
+	for _, in := range inputs {
+		if key, ok := w.engine.missing(in); ok {
+			need(in.part, key)
+		}
+	}
+	for _, ref := range w.engine.wants() {
+		need(ref.part, ref.key)
+	}
+	for c, keys := range missing {
+		ctx, cancel := context.WithTimeout(w.base, w.cfg.LoadTimeout)
+		found, err := w.cfg.Loader.Load(ctx, c.commands.def.Name, slices.Sorted(maps.Keys(keys)))
+		cancel()
+		if err != nil {
+			w.cfg.Logger.Warn("instances could not be read", "concern", c.commands.def.Name, "instances", len(keys), "error", err)
+			if _, ok := errors.AsType[*txn.Error](err); !ok {
+				err = txn.Errorf(txn.CodeUnavailable, "the database is away: %w", err)
+			}
+		}
+		for key, p := range keys {
+			if err != nil {
+				w.engine.unavailable(p, key, err)
+			} else {
+				w.engine.loaded(p, key, found[key])
+			}
+		}
+	}
+}
+
+// startAgain throws away all that is in memory, after a Kafka transaction
+// whose outcome is not known, and restores the partitions from the log.
+func (w *worker) startAgain() error {
+	tps := w.ownedPartitions()
+	if err := w.group.Pause(tps...); err != nil {
+		return err
+	}
+	w.past = w.past.Add(w.engine.stats)
+	w.engine = w.newEngine()
+	for _, tp := range tps {
+		w.restore(tp)
+	}
+	return nil
+}
+
+func (w *worker) ownedPartitions() []stream.TopicPartition {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.owned)
+}
+
+// Assigned implements stream.Listener. The partitions are paused.
+func (w *worker) Assigned(tps []stream.TopicPartition) {
+	w.cfg.Logger.Info("partitions assigned", "partitions", len(tps))
+	w.mu.Lock()
+	w.owned = append(w.owned, tps...)
+	w.mu.Unlock()
+	for _, tp := range tps {
+		w.restore(tp)
+	}
+}
+
+// Revoked implements stream.Listener. No Kafka transaction is under way here:
+// each one ends before the next poll.
+func (w *worker) Revoked(tps []stream.TopicPartition, lost bool) {
+	w.cfg.Logger.Info("partitions revoked", "partitions", len(tps), "lost", lost)
+	w.mu.Lock()
+	w.owned = slices.DeleteFunc(w.owned, func(tp stream.TopicPartition) bool { return slices.Contains(tps, tp) })
+	w.mu.Unlock()
+	for _, tp := range tps {
+		w.cancelRestore(tp)
+		w.engine.drop(tp)
+	}
+}
+
+func (w *worker) cancelRestore(tp stream.TopicPartition) {
+	if cancel := w.restoring[tp]; cancel != nil {
+		cancel()
+		delete(w.restoring, tp)
+	}
+}
+
+// adopt starts the partitions whose restore has ended.
+func (w *worker) adopt() error {
+	for {
+		select {
+		case r := <-w.restored:
+			if r.ctx.Err() != nil {
+				continue // revoked, or restored again, meanwhile
+			}
+			tp := r.restorer.p.tp
+			w.cancelRestore(tp)
+			if err := r.restorer.finish(w.engine, r.next); err != nil {
+				return err
+			}
+			if err := w.group.Start(tp, r.next); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// followWatermarks reads how far the primary target has come.
+func (w *worker) followWatermarks(ctx context.Context) {
+	tick := time.NewTicker(w.cfg.WatermarkInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		byGroup := map[string][]stream.TopicPartition{}
+		for _, tp := range w.ownedPartitions() {
+			c := w.p.served[tp.Topic]
+			byGroup[c.storageGroup] = append(byGroup[c.storageGroup], stream.TopicPartition{Topic: c.topics.Storage, Partition: tp.Partition})
+		}
+		for group, tps := range byGroup {
+			offsets, err := w.admin.GroupOffsets(ctx, group, tps)
+			if err != nil {
+				if ctx.Err() == nil {
+					w.cfg.Logger.Debug("watermarks could not be read", "group", group, "error", err)
+				}
+				continue
+			}
+			w.mu.Lock()
+			for topic, c := range w.p.served {
+				for tp, offset := range offsets {
+					if tp.Topic == c.topics.Storage {
+						w.watermarks[stream.TopicPartition{Topic: topic, Partition: tp.Partition}] = offset
+					}
+				}
+			}
+			w.mu.Unlock()
+		}
+	}
+}
+
+func (w *worker) takeWatermarks() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for tp, offset := range w.watermarks {
+		w.engine.advance(tp, offset)
+	}
+	clear(w.watermarks)
+}
+
+// truncate deletes state records that a snapshot has replaced.
+func (w *worker) truncate(tp stream.TopicPartition, before int64) {
+	if before <= 0 {
+		return
+	}
+	w.wg.Add(1)
+	go func() {
+		defer w.wg.Done()
+		ctx, cancel := context.WithTimeout(w.base, 30*time.Second)
+		defer cancel()
+		if err := w.admin.DeleteRecordsBefore(ctx, map[stream.TopicPartition]int64{tp: before}); err != nil && w.base.Err() == nil {
+			// The next snapshot tries again, with a later offset.
+			w.cfg.Logger.Warn("state records could not be deleted", "topic", tp.Topic, "partition", tp.Partition, "error", err)
+		}
+	}()
+}
+
+func (w *worker) publish() {
+	s := w.counts
+	s.Stats = w.past.Add(w.engine.stats)
+	s.Partitions, s.Restoring = len(w.ownedPartitions()), len(w.restoring)
+	s.CacheBytes, s.PinnedBytes = w.engine.cache.used, w.engine.cache.pinnedBytes
+	for _, p := range w.engine.order {
+		s.Instances += len(p.instances)
+	}
+	s.Renewals = w.transactor.Renewals()
+	w.status.Store(&s)
+}
