@@ -1,0 +1,288 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+)
+
+// Transactor writes Kafka transactions, one at a time. Only Renewals may be
+// called concurrently with other methods.
+//
+// librdkafka speaks the transaction protocol of before KIP-890: an EndTxn that
+// is delayed on its way can hit the producer's next transaction. So after any
+// abort, disconnect or slow commit the producer is closed and made anew, whose
+// InitTransactions raises the epoch, before the next transaction begins
+// (jepsen.io/analyses/bufstream-0.1.0, confluentinc/librdkafka#5423).
+type Transactor struct {
+	cfg  Config
+	id   string
+	p    *kafka.Producer
+	done chan struct{}
+	wg   sync.WaitGroup
+
+	// doubt is set when the producer must not be used for another transaction.
+	doubt    atomic.Bool
+	renewals atomic.Uint64
+
+	mu      sync.Mutex
+	last    map[TopicPartition]int64
+	failed  error
+	pending int
+	landed  chan struct{}
+}
+
+// slowCommit is how long a commit may take before its producer is renewed. It
+// is far below the transaction time-out, so that a delayed EndTxn meets a
+// raised epoch.
+const slowCommit = 3 * time.Second
+
+// NewTransactor returns a Transactor whose producer is initialized, which ends
+// what a former producer of the same id left open. It waits for the brokers
+// until ctx ends.
+func NewTransactor(ctx context.Context, cfg Config, transactionalID string) (*Transactor, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	t := &Transactor{cfg: cfg, id: transactionalID, landed: make(chan struct{}, 1)}
+	if err := t.open(ctx); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// open makes a producer and initializes it, again and again until ctx ends.
+func (t *Transactor) open(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		err := t.tryOpen(ctx)
+		if err == nil {
+			return nil
+		}
+		t.discard()
+		t.cfg.Logger.Warn("transactional producer could not be initialized", "transactional_id", t.id, "error", err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("stream: transactional producer %s: %w", t.id, errors.Join(ctx.Err(), err))
+		case <-time.After(min(50*time.Millisecond<<min(attempt, 6), 2*time.Second)):
+		}
+	}
+}
+
+func (t *Transactor) tryOpen(ctx context.Context) error {
+	p, err := kafka.NewProducer(t.cfg.producer(kafka.ConfigMap{
+		"transactional.id":       t.id,
+		"transaction.timeout.ms": int(t.cfg.TransactionTimeout.Milliseconds()),
+		"delivery.timeout.ms":    int(t.cfg.TransactionTimeout.Milliseconds()),
+	}))
+	if err != nil {
+		return err
+	}
+	t.p, t.done = p, make(chan struct{})
+	t.doubt.Store(false)
+	done := t.done
+	t.wg.Go(func() { drainLogs(t.cfg.Logger, p.Logs(), done) })
+	t.wg.Go(func() { t.events(p, done) })
+	ctx, cancel := context.WithTimeout(ctx, 2*t.cfg.TransactionTimeout)
+	defer cancel()
+	for {
+		err := p.InitTransactions(ctx)
+		if err == nil || classify(err) != classRetriable || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// discard closes the producer without any further word to the brokers.
+func (t *Transactor) discard() {
+	if t.p == nil {
+		return
+	}
+	_ = t.p.Purge(kafka.PurgeInFlight | kafka.PurgeQueue | kafka.PurgeNonBlocking)
+	close(t.done)
+	t.wg.Wait()
+	t.p.Close()
+	t.p = nil
+}
+
+// renew replaces the producer.
+func (t *Transactor) renew(ctx context.Context) error {
+	t.renewals.Add(1)
+	t.discard()
+	return t.open(ctx)
+}
+
+// Renewals returns how often the producer was replaced.
+func (t *Transactor) Renewals() uint64 { return t.renewals.Load() }
+
+func (t *Transactor) events(p *kafka.Producer, done chan struct{}) {
+	for {
+		select {
+		case e := <-p.Events():
+			switch e := e.(type) {
+			case *kafka.Message:
+				t.delivered(e)
+			case kafka.Error:
+				// Also a broker that went away, which is not an error of any
+				// call yet.
+				t.doubt.Store(true)
+				t.cfg.Logger.Debug("transactional producer", "transactional_id", t.id, "error", e)
+			}
+		case <-done:
+			return
+		}
+	}
+}
+
+func (t *Transactor) delivered(m *kafka.Message) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m.TopicPartition.Error != nil {
+		t.failed = m.TopicPartition.Error
+	} else {
+		tp := TopicPartition{*m.TopicPartition.Topic, m.TopicPartition.Partition}
+		t.last[tp] = max(t.last[tp], int64(m.TopicPartition.Offset))
+	}
+	t.pending--
+	if t.pending == 0 {
+		select {
+		case t.landed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Commit writes records and offsets in one Kafka transaction. It returns the
+// offset of the last record written to each partition. offsets are positions
+// of input partitions (next offset to read) that group consumed; group may be
+// nil when there are none. After an error, an *AbortedError, the transaction
+// did not commit, or nobody knows.
+func (t *Transactor) Commit(
+	ctx context.Context, records []Record, group *Group, offsets map[TopicPartition]int64,
+) (map[TopicPartition]int64, error) {
+	if t.p == nil || t.doubt.Load() {
+		if err := t.renew(ctx); err != nil {
+			return nil, &AbortedError{Op: "renew", Class: classFatal.String(), Err: err}
+		}
+	}
+	last, op, err := t.commit(ctx, records, group, offsets)
+	if err == nil {
+		return last, nil
+	}
+	// Abort, so that readers need not wait for the time-out; and whatever
+	// comes of it, use a new producer.
+	if classify(err) != classFatal {
+		abort, cancel := context.WithTimeout(ctx, t.cfg.TransactionTimeout)
+		if abortErr := t.p.AbortTransaction(abort); abortErr != nil {
+			t.cfg.Logger.Debug("abort failed", "error", abortErr)
+		}
+		cancel()
+	}
+	failure := &AbortedError{Op: op, Class: classify(err).String(), Err: err}
+	if renewErr := t.renew(ctx); renewErr != nil {
+		return nil, errors.Join(failure, renewErr)
+	}
+	return nil, failure
+}
+
+func (t *Transactor) commit(
+	ctx context.Context, records []Record, group *Group, offsets map[TopicPartition]int64,
+) (map[TopicPartition]int64, string, error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.TransactionTimeout)
+	defer cancel()
+	select { // a left-over signal of a transaction that failed
+	case <-t.landed:
+	default:
+	}
+	t.mu.Lock()
+	t.last, t.failed, t.pending = map[TopicPartition]int64{}, nil, len(records)
+	t.mu.Unlock()
+	if err := t.p.BeginTransaction(); err != nil {
+		return nil, "begin", err
+	}
+	for i := range records {
+		r := &records[i]
+		m := &kafka.Message{
+			TopicPartition: kafka.TopicPartition{Topic: &r.Topic, Partition: r.Partition}, Key: r.Key, Value: r.Value,
+		}
+		for _, h := range r.Headers {
+			m.Headers = append(m.Headers, kafka.Header{Key: h.Key, Value: h.Value})
+		}
+		if err := t.produce(ctx, m); err != nil {
+			return nil, "produce", err
+		}
+	}
+	if len(offsets) > 0 {
+		if err := t.sendOffsets(ctx, group, offsets); err != nil {
+			return nil, "send offsets", err
+		}
+	}
+	for {
+		err := t.p.CommitTransaction(ctx)
+		if err == nil {
+			break
+		}
+		if classify(err) != classRetriable || ctx.Err() != nil {
+			return nil, "commit", err
+		}
+	}
+	// The commit has flushed everything; the last reports may still be in
+	// the channel.
+	if len(records) > 0 {
+		select {
+		case <-t.landed:
+		case <-ctx.Done():
+			return nil, "delivery reports", ctx.Err()
+		}
+	}
+	if time.Since(began) > slowCommit {
+		t.doubt.Store(true)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed != nil {
+		return nil, "delivery", t.failed
+	}
+	return t.last, "", nil
+}
+
+func (t *Transactor) produce(ctx context.Context, m *kafka.Message) error {
+	for {
+		err := t.p.Produce(m, nil)
+		if e, ok := errors.AsType[kafka.Error](err); !ok || e.Code() != kafka.ErrQueueFull {
+			return err
+		}
+		// Wait for room in the queue.
+		t.p.Flush(10)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+func (t *Transactor) sendOffsets(ctx context.Context, group *Group, offsets map[TopicPartition]int64) error {
+	tps := make([]kafka.TopicPartition, 0, len(offsets))
+	for tp, offset := range offsets {
+		tps = append(tps, kafka.TopicPartition{Topic: &tp.Topic, Partition: tp.Partition, Offset: kafka.Offset(offset)})
+	}
+	for {
+		// Fetched right before each call: an older generation is refused.
+		meta, err := group.c.GetConsumerGroupMetadata()
+		if err != nil {
+			return err
+		}
+		err = t.p.SendOffsetsToTransaction(ctx, tps, meta)
+		if err == nil || classify(err) != classRetriable || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// Close gives the producer up. An open transaction is left to its time-out.
+func (t *Transactor) Close() { t.discard() }
