@@ -1,0 +1,221 @@
+package platform
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rocketcycle/rocketcycle/pkg/stream"
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
+)
+
+// ActionKind says what an Action does.
+type ActionKind string
+
+// The kinds of actions.
+const (
+	ActionCreateTopic ActionKind = "create topic"
+	ActionPublish     ActionKind = "publish"
+)
+
+// Action is one thing that an update does.
+type Action struct {
+	Kind ActionKind
+	// Topic is what ActionCreateTopic creates.
+	Topic stream.TopicSpec
+	// Version is what ActionPublish publishes, Changes in what it differs from
+	// the one before.
+	Version uint64
+	Changes []string
+}
+
+// String returns the action as a person should read it.
+func (a Action) String() string {
+	if a.Kind == ActionCreateTopic {
+		return fmt.Sprintf("create topic %s (partitions %d, replicas %d, retention %s)",
+			a.Topic.Name, a.Topic.Partitions, a.Topic.Replication, retentionText(a.Topic.Config))
+	}
+	return fmt.Sprintf("publish version %d: %s", a.Version, strings.Join(a.Changes, "; "))
+}
+
+func retentionText(config map[string]string) string {
+	ms, err := strconv.ParseInt(config["retention.ms"], 10, 64)
+	switch {
+	case err != nil:
+		return "last value of each key"
+	case ms < 0:
+		return Forever.String()
+	}
+	return Duration(time.Duration(ms) * time.Millisecond).String()
+}
+
+// Plan compares the published configuration (nil: none yet) and the topics
+// that exist (name to number of partitions) with what is wanted, and returns
+// what has to be done, in order. Nothing to do is an empty plan. A change that
+// cannot be made is an Error with CodeFailedPrecondition that names every one.
+func Plan(current *rkcyv1.PlatformVersion, wanted *rkcyv1.PlatformConfig, topics map[string]int) ([]Action, error) {
+	changes, err := compare(current.GetConfig(), wanted)
+	if err != nil {
+		return nil, err
+	}
+	var actions []Action
+	var faults []error
+	for _, spec := range Topics(wanted) {
+		switch n, exists := topics[spec.Name]; {
+		case !exists:
+			actions = append(actions, Action{Kind: ActionCreateTopic, Topic: spec})
+		case n != 0 && n != spec.Partitions: // 0: known, but without a leader just now
+			faults = append(faults, fmt.Errorf("topic %s exists with %d partitions, but %d are wanted", spec.Name, n, spec.Partitions))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, txn.Errorf(txn.CodeFailedPrecondition, "%w", err)
+	}
+	if len(changes) > 0 {
+		actions = append(actions, Action{Kind: ActionPublish, Version: current.GetVersion() + 1, Changes: changes})
+	}
+	return actions, nil
+}
+
+// compare says in what two configurations differ.
+func compare(current, wanted *rkcyv1.PlatformConfig) (changes []string, err error) {
+	if current == nil {
+		for _, c := range wanted.GetConcerns() {
+			changes = append(changes, addition(c))
+		}
+		return append([]string{fmt.Sprintf("new platform %s in %s", wanted.GetName(), wanted.GetEnvironment())}, changes...), nil
+	}
+	var faults []error
+	keep := func(field string, have, want any) {
+		if have != want {
+			faults = append(faults, fmt.Errorf("%s cannot be changed from %v to %v while the platform exists", field, have, want))
+		}
+	}
+	keep("name", current.GetName(), wanted.GetName())
+	keep("environment", current.GetEnvironment(), wanted.GetEnvironment())
+	keep("edge.slots", current.GetEdgeSlots(), wanted.GetEdgeSlots())
+	keep("replication_factor", current.GetReplicationFactor(), wanted.GetReplicationFactor())
+	keep("min_insync_replicas", current.GetMinInsyncReplicas(), wanted.GetMinInsyncReplicas())
+	for _, have := range current.GetConcerns() {
+		want, err := ConcernOf(wanted, have.GetName())
+		if err != nil {
+			faults = append(faults, fmt.Errorf("Concern %s cannot be removed while the platform exists: it may have transactions and data",
+				have.GetName()))
+			continue
+		}
+		field := func(name string) string { return "concerns[" + have.GetName() + "]." + name }
+		keep(field("partitions"), have.GetPartitions(), want.GetPartitions())
+		for _, r := range []struct {
+			name       string
+			have, want int64
+		}{
+			{"process", have.GetProcessRetentionMs(), want.GetProcessRetentionMs()},
+			{"storage", have.GetStorageRetentionMs(), want.GetStorageRetentionMs()},
+			{"error", have.GetErrorRetentionMs(), want.GetErrorRetentionMs()},
+		} {
+			keep(field("retention."+r.name), millis(r.have), millis(r.want))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, txn.Errorf(txn.CodeFailedPrecondition, "%w", err)
+	}
+	for _, c := range wanted.GetConcerns() {
+		if _, err := ConcernOf(current, c.GetName()); err != nil {
+			changes = append(changes, addition(c))
+		}
+	}
+	return changes, nil
+}
+
+func addition(c *rkcyv1.ConcernConfig) string {
+	return fmt.Sprintf("add Concern %s with %d partitions", c.GetName(), c.GetPartitions())
+}
+
+func millis(ms int64) Duration {
+	if ms < 0 {
+		return Forever
+	}
+	return Duration(time.Duration(ms) * time.Millisecond)
+}
+
+// resolve fills in what the file leaves to the cluster, and keeps what only the
+// published version knows: generations.
+func resolve(wanted *rkcyv1.PlatformConfig, current *rkcyv1.PlatformConfig, brokers int) (*rkcyv1.PlatformConfig, error) {
+	p := proto.CloneOf(wanted)
+	if p.ReplicationFactor == 0 {
+		if p.ReplicationFactor = current.GetReplicationFactor(); p.ReplicationFactor == 0 {
+			p.ReplicationFactor = int32(min(3, brokers)) //nolint:gosec // at most 3
+		}
+	}
+	if p.MinInsyncReplicas == 0 {
+		if p.MinInsyncReplicas = current.GetMinInsyncReplicas(); p.MinInsyncReplicas == 0 {
+			p.MinInsyncReplicas = 1
+			if p.ReplicationFactor >= 3 {
+				p.MinInsyncReplicas = 2
+			}
+		}
+	}
+	for _, c := range p.GetConcerns() {
+		if have, err := ConcernOf(current, c.GetName()); err == nil {
+			c.Generation = have.GetGeneration()
+		}
+	}
+	if int(p.GetReplicationFactor()) > brokers {
+		return nil, txn.Errorf(txn.CodeFailedPrecondition, "replication_factor is %d, but there are only %d brokers",
+			p.GetReplicationFactor(), brokers)
+	}
+	if p.GetMinInsyncReplicas() > p.GetReplicationFactor() {
+		return nil, txn.Errorf(txn.CodeFailedPrecondition, "min_insync_replicas is %d, but there are only %d replicas",
+			p.GetMinInsyncReplicas(), p.GetReplicationFactor())
+	}
+	return p, nil
+}
+
+// maxRecordBatch bounds a batch of records. It has room for the largest
+// record; producers stay below it.
+const maxRecordBatch = 10 << 20
+
+// responseRetention is how long results are kept for an edge that may still
+// wait for them: longer than any deadline.
+const responseRetention = time.Hour
+
+// Topics returns every topic that a configuration needs.
+func Topics(p *rkcyv1.PlatformConfig) []stream.TopicSpec {
+	n := NewNames(p)
+	spec := func(name string, partitions int32, config map[string]string) stream.TopicSpec {
+		all := map[string]string{
+			"max.message.bytes":   strconv.Itoa(maxRecordBatch),
+			"min.insync.replicas": strconv.Itoa(int(p.GetMinInsyncReplicas())),
+		}
+		maps.Copy(all, config)
+		return stream.TopicSpec{Name: name, Partitions: int(partitions), Replication: int(p.GetReplicationFactor()), Config: all}
+	}
+	keep := func(ms int64) map[string]string {
+		return map[string]string{"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(ms, 10), "retention.bytes": "-1"}
+	}
+	// Versions are a chain whose every link must stay readable, so this topic is
+	// not compacted: of two updates at the same time the first in the log wins,
+	// and compaction would keep the last.
+	specs := []stream.TopicSpec{
+		spec(n.PlatformTopic(), 1, keep(-1)),
+		spec(n.ConfigTopic(), 1, map[string]string{"cleanup.policy": "compact"}),
+		spec(n.ResponseTopic(), p.GetEdgeSlots(), keep(responseRetention.Milliseconds())),
+	}
+	for _, c := range p.GetConcerns() {
+		specs = append(specs,
+			spec(n.ProcessTopic(c.GetName()), c.GetPartitions(), keep(c.GetProcessRetentionMs())),
+			// Bounded by its owner, who knows what is still needed.
+			spec(n.StateTopic(c.GetName()), c.GetPartitions(), keep(-1)),
+			spec(n.StorageTopic(c.GetName()), c.GetPartitions(), keep(c.GetStorageRetentionMs())),
+			spec(n.ErrorTopic(c.GetName()), 1, keep(c.GetErrorRetentionMs())),
+		)
+	}
+	return slices.Clip(specs)
+}
