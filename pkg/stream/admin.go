@@ -186,12 +186,16 @@ func (a *Admin) GroupOffsets(ctx context.Context, group string, tps []TopicParti
 	results, err := a.a.ListConsumerGroupOffsets(ctx, []kafka.ConsumerGroupTopicPartitions{
 		{Group: group, Partitions: theirPartitions(tps)},
 	}, kafka.SetAdminRequestTimeout(timeout(ctx)))
-	if err != nil {
-		return nil, fmt.Errorf("stream: offsets of group %s: %w", group, err)
-	}
 	out := map[TopicPartition]int64{}
 	for _, tp := range tps {
 		out[tp] = -1
+	}
+	// A group that never committed may be unknown to the broker.
+	if e, ok := errors.AsType[kafka.Error](err); ok && (e.Code() == kafka.ErrGroupIDNotFound || e.Code() == kafka.ErrInvalidGroupID) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stream: offsets of group %s: %w", group, err)
 	}
 	for _, g := range results.ConsumerGroupsTopicPartitions {
 		for _, tp := range g.Partitions {

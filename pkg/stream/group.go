@@ -96,7 +96,7 @@ func (g *Group) rebalance(_ *kafka.Consumer, event kafka.Event) error {
 		g.listener.Assigned(ourPartitions(e.Partitions))
 	case kafka.RevokedPartitions:
 		lost := g.c.AssignmentLost()
-		if len(e.Partitions) > 0 {
+		if len(g.owned) > 0 {
 			g.listener.Revoked(ourPartitions(e.Partitions), lost)
 		}
 		g.owned = nil

@@ -20,8 +20,8 @@ const (
 // Reader reads partitions outside of any group, read_committed. It is used by
 // one goroutine.
 type Reader struct {
-	cfg  Config
-	c    *kafka.Consumer
+	cfg Config
+	c   *kafka.Consumer
 	// admin shares the consumer's connections.
 	admin *Admin
 	done  chan struct{}
