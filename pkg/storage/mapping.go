@@ -1,0 +1,88 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// Mapping says how the instances of a Concern become rows of a table. The
+// generator writes one; package column does its work.
+type Mapping struct {
+	Concern string
+	Table   string
+	// Columns of the table, except VersionColumn and TimeColumn.
+	Columns []Column
+	New     func() proto.Message
+	// Encode returns one value per column: string, bool, int32, int64,
+	// float32, float64, []byte (bytea, and the JSON text of jsonb), or nil for
+	// NULL. Decode is its inverse. Both are safe for concurrent use.
+	Encode func(proto.Message) ([]any, error)
+	Decode func([]any) (proto.Message, error)
+}
+
+// Column is one column of a table.
+type Column struct {
+	Name string
+	// Type as PostgreSQL calls it: text boolean integer bigint real "double
+	// precision" bytea jsonb.
+	Type string
+	// Key marks the primary key. Exactly one column, of type text.
+	Key bool
+	// Index asks for an index.
+	Index bool
+}
+
+// Columns that every table has besides those of its mapping.
+const (
+	// VersionColumn is the version of the instance, bigint.
+	VersionColumn = "rkcy_version"
+	// TimeColumn is the effective time of the last change, timestamptz.
+	TimeColumn = "rkcy_time"
+)
+
+var validIdentifier = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
+
+// Validate reports every fault of the mapping.
+func (m Mapping) Validate() error {
+	var faults []error
+	if m.Concern == "" || m.New == nil || m.Encode == nil || m.Decode == nil {
+		faults = append(faults, errors.New("concern or a function is missing"))
+	}
+	if !validIdentifier.MatchString(m.Table) {
+		faults = append(faults, fmt.Errorf("table %q does not match %s", m.Table, validIdentifier))
+	}
+	keys := 0
+	seen := map[string]bool{VersionColumn: true, TimeColumn: true}
+	for _, c := range m.Columns {
+		if !validIdentifier.MatchString(c.Name) || seen[c.Name] {
+			faults = append(faults, fmt.Errorf("column %q is there twice, reserved, or does not match %s", c.Name, validIdentifier))
+		}
+		seen[c.Name] = true
+		if c.Key {
+			keys++
+			if c.Type != "text" {
+				faults = append(faults, fmt.Errorf("key column %q is of type %s, not text", c.Name, c.Type))
+			}
+		}
+	}
+	if keys != 1 {
+		faults = append(faults, fmt.Errorf("%d key columns; want one", keys))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return fmt.Errorf("mapping of %s: %w", m.Concern, err)
+	}
+	return nil
+}
+
+// KeyColumn returns the primary key.
+func (m Mapping) KeyColumn() Column {
+	for _, c := range m.Columns {
+		if c.Key {
+			return c
+		}
+	}
+	return Column{}
+}
