@@ -31,6 +31,8 @@ type Column struct {
 	Type string
 	// Key marks the primary key. Exactly one column, of type text.
 	Key bool
+	// Nullable columns may hold NULL: optional, oneof and message fields.
+	Nullable bool
 	// Index asks for an index.
 	Index bool
 }
