@@ -33,8 +33,11 @@ type Column struct {
 	Key bool
 	// Nullable columns may hold NULL: optional, oneof and message fields.
 	Nullable bool
-	// Index asks for an index.
+	// Index asks for an index that finds rows by equality.
 	Index bool
+	// NotNull says that Encode never returns nil for it. The key is not null
+	// without saying so.
+	NotNull bool
 }
 
 // Columns that every table has besides those of its mapping.

@@ -1,0 +1,87 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/rocketcycle/rocketcycle/pkg/storage"
+	"github.com/rocketcycle/rocketcycle/pkg/storage/column"
+)
+
+// Schema returns the statements that make the table of a mapping, each ended
+// by ";" and a new line.
+//
+// Indexes are of a kind that takes values of any size: an ordinary one refuses
+// a text above some 2.7 kB, and a change that is refused stops its partition.
+func Schema(m storage.Mapping) string {
+	columns := append([]storage.Column{}, m.Columns...)
+	columns = append(columns,
+		storage.Column{Name: storage.VersionColumn, Type: column.Bigint, NotNull: true},
+		storage.Column{Name: storage.TimeColumn, Type: timestamp, NotNull: true})
+	name, typ := 0, 0
+	for _, c := range columns {
+		name, typ = max(name, len(quoteIfNeeded(c.Name))), max(typ, len(c.Type))
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE TABLE %s (\n", quoteIfNeeded(m.Table))
+	for i, c := range columns {
+		line := fmt.Sprintf("    %-*s %-*s", name, quoteIfNeeded(c.Name), typ, c.Type)
+		switch {
+		case c.Key:
+			line += " PRIMARY KEY"
+		case c.NotNull:
+			line += " NOT NULL"
+		}
+		b.WriteString(strings.TrimRight(line, " "))
+		if i < len(columns)-1 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString(");\n")
+	for _, c := range m.Columns {
+		if c.Index && !c.Key {
+			fmt.Fprintf(&b, "CREATE INDEX ON %s USING %s;\n", quoteIfNeeded(m.Table), indexOf(c))
+		}
+	}
+	return b.String()
+}
+
+const timestamp = "timestamptz"
+
+func indexOf(c storage.Column) string {
+	name := quoteIfNeeded(c.Name)
+	switch c.Type {
+	case column.Text, column.Bytea:
+		return "hash (" + name + ")"
+	case column.JSONB:
+		return "gin (" + name + " jsonb_path_ops)"
+	default:
+		return "btree (" + name + ")"
+	}
+}
+
+// quoteIfNeeded keeps statements for people free of needless quotes.
+func quoteIfNeeded(name string) string {
+	if reserved[name] {
+		return quote(name)
+	}
+	return name
+}
+
+// reserved are the words that PostgreSQL does not take for a table or a column
+// without quotes.
+var reserved = func() map[string]bool {
+	const words = `all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate
+collation column concurrently constraint create cross current_catalog current_date current_role current_schema
+current_time current_timestamp current_user default deferrable desc distinct do else end except false fetch for
+foreign freeze from full grant group having ilike in initially inner intersect into is isnull join lateral leading
+left like limit localtime localtimestamp natural not notnull null offset on only or order outer overlaps placing
+primary references returning right select session_user similar some symmetric system_user table tablesample then to
+trailing true union unique user using variadic verbose when where window with`
+	out := map[string]bool{}
+	for _, w := range strings.Fields(words) {
+		out[w] = true
+	}
+	return out
+}()

@@ -1,0 +1,68 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/rocketcycle/rocketcycle/pkg/storage"
+	"github.com/rocketcycle/rocketcycle/pkg/storage/column"
+)
+
+// table has the statements for the rows of one Concern.
+type table struct {
+	mapping storage.Mapping
+	key     int // index of the key column
+
+	selectRows, upsertRows, deleteRows string
+}
+
+func newTable(m storage.Mapping) *table {
+	t := &table{mapping: m}
+	var selected, names, params, values, set []string
+	for i, c := range m.Columns {
+		name := quote(c.Name)
+		if c.Key {
+			t.key = i
+		} else {
+			set = append(set, name+" = EXCLUDED."+name)
+		}
+		selected = append(selected, readAs(c, name))
+		names = append(names, name)
+		params = append(params, fmt.Sprintf("$%d::%s", i+1, arrays[c.Type].sql))
+		values = append(values, writeAs(c, "u."+name))
+	}
+	for _, name := range []string{storage.VersionColumn, storage.TimeColumn} {
+		set = append(set, quote(name)+" = EXCLUDED."+quote(name))
+	}
+	key := quote(m.Columns[t.key].Name)
+	names = append(names, quote(storage.VersionColumn), quote(storage.TimeColumn))
+	params = append(params, fmt.Sprintf("$%d::bigint[]", len(params)+1), fmt.Sprintf("$%d::timestamptz[]", len(params)+2))
+	values = append(values, "u."+quote(storage.VersionColumn), "u."+quote(storage.TimeColumn))
+
+	list := strings.Join(names, ", ")
+	t.selectRows = fmt.Sprintf("SELECT %s, %s FROM %s WHERE %s = ANY($1::text[])",
+		strings.Join(selected, ", "), quote(storage.VersionColumn), quote(m.Table), key)
+	t.upsertRows = fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM unnest(%s) AS u(%s) ON CONFLICT (%s) DO UPDATE SET %s",
+		quote(m.Table), list, strings.Join(values, ", "), strings.Join(params, ", "), list, key, strings.Join(set, ", "))
+	t.deleteRows = fmt.Sprintf("DELETE FROM %s WHERE %s = ANY($1::text[])", quote(m.Table), key)
+	return t
+}
+
+// quote makes a name fit for SQL. Names have been validated; the quotes are for
+// those that are reserved words.
+func quote(name string) string { return `"` + name + `"` }
+
+// jsonb travels as text, in both directions: a mapping deals in JSON text.
+func readAs(c storage.Column, name string) string {
+	if c.Type == column.JSONB {
+		return name + "::text"
+	}
+	return name
+}
+
+func writeAs(c storage.Column, name string) string {
+	if c.Type == column.JSONB {
+		return name + "::jsonb"
+	}
+	return name
+}
