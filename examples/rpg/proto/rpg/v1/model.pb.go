@@ -376,11 +376,11 @@ const file_rpg_v1_model_proto_rawDesc = "" +
 	"\x05items\x18\x06 \x03(\v2\f.rpg.v1.ItemR\x05items:\x04\xa2\x86\x19\x00\"Y\n" +
 	"\x05Funds\x12,\n" +
 	"\bcurrency\x18\x01 \x01(\v2\x10.rpg.v1.CurrencyR\bcurrency\x12\"\n" +
-	"\x05items\x18\x02 \x03(\v2\f.rpg.v1.ItemR\x05items2\xaf\x01\n" +
+	"\x05items\x18\x02 \x03(\v2\f.rpg.v1.ItemR\x05items2\xab\x01\n" +
 	"\x11CharacterCommands\x12(\n" +
-	"\x04Fund\x12\r.rpg.v1.Funds\x1a\x11.rpg.v1.Character\x12.\n" +
+	"\x04Fund\x12\r.rpg.v1.Funds\x1a\x11.rpg.v1.Character\x12*\n" +
 	"\n" +
-	"DebitFunds\x12\r.rpg.v1.Funds\x1a\x11.rpg.v1.Character\x12/\n" +
+	"DebitFunds\x12\r.rpg.v1.Funds\x1a\r.rpg.v1.Funds\x12/\n" +
 	"\vCreditFunds\x12\r.rpg.v1.Funds\x1a\x11.rpg.v1.Character\x1a\x0f\xb2\x86\x19\v\n" +
 	"\tCharacterBDZBgithub.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1;rpgv1b\x06proto3"
 
@@ -413,7 +413,7 @@ var file_rpg_v1_model_proto_depIdxs = []int32{
 	4, // 5: rpg.v1.CharacterCommands.DebitFunds:input_type -> rpg.v1.Funds
 	4, // 6: rpg.v1.CharacterCommands.CreditFunds:input_type -> rpg.v1.Funds
 	3, // 7: rpg.v1.CharacterCommands.Fund:output_type -> rpg.v1.Character
-	3, // 8: rpg.v1.CharacterCommands.DebitFunds:output_type -> rpg.v1.Character
+	4, // 8: rpg.v1.CharacterCommands.DebitFunds:output_type -> rpg.v1.Funds
 	3, // 9: rpg.v1.CharacterCommands.CreditFunds:output_type -> rpg.v1.Character
 	7, // [7:10] is the sub-list for method output_type
 	4, // [4:7] is the sub-list for method input_type
