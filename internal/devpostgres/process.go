@@ -73,7 +73,8 @@ func (s *Server) launch(ctx context.Context, addr string) (*process, error) {
 		"log_timezone":            "UTC", "timezone": "UTC",
 	}
 	if s.temporary {
-		settings["fsync"], settings["synchronous_commit"], settings["full_page_writes"] = "off", "off", "off"
+		// What is committed survives Kill, though not the loss of the machine.
+		settings["fsync"], settings["full_page_writes"] = "off", "off"
 	}
 	for k, v := range s.cfg.Settings {
 		settings[k] = v
