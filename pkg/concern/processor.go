@@ -172,6 +172,19 @@ func (p *Processor) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// Settled reports whether every worker has joined the group and serves what it
+// was given. Safe for concurrent use.
+func (p *Processor) Settled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.workers {
+		if s := w.status.Load(); s == nil || !w.joined.Load() || s.Restoring > 0 {
+			return false
+		}
+	}
+	return len(p.workers) == p.cfg.Workers
+}
+
 // Status is what a processor tells about itself.
 type Status struct {
 	Stats Stats

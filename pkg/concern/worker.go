@@ -32,6 +32,7 @@ type worker struct {
 	admin      *stream.Admin
 	engine     *engine
 	status     atomic.Pointer[Status]
+	joined     atomic.Bool // the group has given it its share
 	counts     Status
 	past       Stats // of engines thrown away
 
@@ -219,6 +220,8 @@ func (w *worker) Assigned(tps []stream.TopicPartition) {
 	for _, tp := range tps {
 		w.restore(tp)
 	}
+	w.publish() // before others may see it as joined
+	w.joined.Store(true)
 }
 
 // Revoked implements stream.Listener. No Kafka transaction is under way here:

@@ -13,8 +13,8 @@ import (
 // Listener learns which partitions a group member owns. Its methods are called
 // on the goroutine that calls Poll or Close, from within that call.
 type Listener interface {
-	// Assigned gives partitions, paused. Call Group.Start when one is ready to
-	// be read.
+	// Assigned gives partitions, paused; none if the group has more members than
+	// partitions. Call Group.Start when one is ready to be read.
 	Assigned(tps []TopicPartition)
 	// Revoked takes partitions away. lost says that others may own them
 	// already; it can be wrong either way, so let the brokers decide.
@@ -86,11 +86,10 @@ func (g *Group) rebalance(_ *kafka.Consumer, event kafka.Event) error {
 		if err := g.c.Assign(e.Partitions); err != nil {
 			return err
 		}
-		if len(e.Partitions) == 0 {
-			return nil
-		}
-		if err := g.c.Pause(e.Partitions); err != nil {
-			return err
+		if len(e.Partitions) > 0 {
+			if err := g.c.Pause(e.Partitions); err != nil {
+				return err
+			}
 		}
 		g.owned = e.Partitions
 		g.listener.Assigned(ourPartitions(e.Partitions))

@@ -81,7 +81,7 @@ The arguments of a request are its fields, as field=value:
 Exit codes: 0 done, %d wrong usage, %d refused by the server, %d unavailable, %d anything else.`,
 			ExitUsage, ExitRefused, ExitUnavailable, ExitOther),
 		Args: cobra.ArbitraryArgs,
-		RunE: group,
+		RunE: Group,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&opts.addr, "edge", "", fmt.Sprintf("address of the edge, host:port (default: %s, else %s)", cfg.env(), cfg.DefaultAddr))
@@ -98,9 +98,10 @@ Exit codes: 0 done, %d wrong usage, %d refused by the server, %d unavailable, %d
 	return root
 }
 
-// group runs a command that needs another word.
-func group(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 && cmd.Name() == "edge" {
+// Group is the RunE of a command that needs another word: it shows the help, or
+// says which words there are. The Args of the command must be ArbitraryArgs.
+func Group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 && (!cmd.HasParent() || !cmd.Parent().HasParent()) {
 		return cmd.Help()
 	}
 	var names []string
@@ -138,7 +139,7 @@ func addMethod(root *cobra.Command, cfg Config, opts *options, m protoreflect.Me
 	parent, name := root, verb
 	if object != "" {
 		if parent = child(root, verb); parent == nil {
-			parent = &cobra.Command{Use: verb, Args: cobra.ArbitraryArgs, RunE: group}
+			parent = &cobra.Command{Use: verb, Args: cobra.ArbitraryArgs, RunE: Group}
 			root.AddCommand(parent)
 		}
 		name = object
@@ -297,4 +298,3 @@ func CodeOf(err error) int {
 	}
 	return ExitOther
 }
-

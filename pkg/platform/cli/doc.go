@@ -1,0 +1,14 @@
+// Package cli is the command line that an application embeds:
+//
+//	func main() { os.Exit(cli.Main(app)) }
+//
+// where app is a node.Application. It gives the program
+//
+//	APP run [--embedded]          everything in one process
+//	APP platform update|show      the platform file and its topics
+//	APP db migrate|status         the tables
+//	APP edge …                    a command for every rpc (package edgecmd)
+//	APP completion                for the shell
+//
+// Exit codes: 0 done, 2 wrong usage, 3 refused, 4 unavailable, 1 anything else.
+package cli

@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/rocketcycle/rocketcycle/pkg/platform"
+	"github.com/rocketcycle/rocketcycle/pkg/platform/cli/edgecmd"
+	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
+	"github.com/rocketcycle/rocketcycle/pkg/stream"
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
+)
+
+func newPlatform(app node.Application) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "platform",
+		Short: "Publish and look at the platform's configuration",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  edgecmd.Group,
+	}
+	cmd.AddCommand(newPlatformUpdate(app), newPlatformShow(app))
+	return cmd
+}
+
+func newPlatformUpdate(app node.Application) *cobra.Command {
+	var file fileFlags
+	var logs logFlags
+	var dryRun bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "update",
+		Short: "Show what a platform file changes, then create topics and publish it",
+		Long: `Show what a platform file changes, then create topics and publish it.
+
+Nothing is changed unless all of it can be. Run again, it finds nothing to do.`,
+		Example: fmt.Sprintf("  %[1]s platform update --dry-run\n  %[1]s platform update -f platform.yaml", app.Name),
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logger, err := logs.logger(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			cfg, err := file.load(app)
+			if err != nil {
+				return err
+			}
+			if cfg.Kafka.Bootstrap == "" {
+				return cfg.CheckServers()
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			update, err := platform.PrepareUpdate(ctx, node.Stream(cfg, app.Name, logger), cfg)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if len(update.Actions) == 0 {
+				_, err := fmt.Fprintf(out, "nothing to do: version %d of %s in %s is published and every topic exists\n",
+					update.Current.GetVersion(), update.Wanted.GetName(), update.Wanted.GetEnvironment())
+				return err
+			}
+			for _, a := range update.Actions {
+				if _, err := fmt.Fprintln(out, a); err != nil {
+					return err
+				}
+			}
+			if dryRun {
+				_, err := fmt.Fprintf(out, "dry run: %d actions, none was done\n", len(update.Actions))
+				return err
+			}
+			version, err := update.Apply(ctx, author())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(out, "done: version %d of %s in %s is published\n", version.GetVersion(), version.GetConfig().GetName(), version.GetConfig().GetEnvironment())
+			return err
+		},
+	}
+	file.add(cmd, app)
+	logs.add(cmd, "error")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be done")
+	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long it may take")
+	return cmd
+}
+
+func newPlatformShow(app node.Application) *cobra.Command {
+	var file fileFlags
+	var logs logFlags
+	var timeout time.Duration
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Show the published configuration",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logger, err := logs.logger(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			cfg, err := file.load(app)
+			if err != nil {
+				return err
+			}
+			if cfg.Kafka.Bootstrap == "" {
+				return cfg.CheckServers()
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			version, err := platform.Current(ctx, node.Stream(cfg, app.Name, logger), cfg.Names())
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				raw, err := protojson.Marshal(version)
+				if err != nil {
+					return err
+				}
+				var text json.RawMessage = raw
+				return json.NewEncoder(out).Encode(text)
+			}
+			p := version.GetConfig()
+			lines := []string{
+				fmt.Sprintf("%s in %s, version %d, published %s by %s", p.GetName(), p.GetEnvironment(), version.GetVersion(),
+					time.UnixMilli(version.GetTimeMs()).Format(time.RFC3339), version.GetAuthor()),
+				fmt.Sprintf("replicas %d, of which %d in sync; %d edge slots", p.GetReplicationFactor(), p.GetMinInsyncReplicas(), p.GetEdgeSlots()),
+			}
+			for _, c := range p.GetConcerns() {
+				lines = append(lines, fmt.Sprintf("Concern %-20s %4d partitions, generation %04d", c.GetName(), c.GetPartitions(), c.GetGeneration()))
+			}
+			for _, l := range lines {
+				if _, err := fmt.Fprintln(out, l); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	file.add(cmd, app)
+	logs.add(cmd, "error")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().DurationVar(&timeout, "timeout", 15*time.Second, "how long it may take")
+	return cmd
+}
+
+// author names who publishes: user and host.
+func author() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return name
+	}
+	return name + "@" + host
+}
+
+// publish brings a platform about without asking, for a broker that is ours.
+func publish(ctx context.Context, log stream.Config, cfg platform.Config) error {
+	for {
+		update, err := platform.PrepareUpdate(ctx, log, cfg)
+		if err == nil {
+			_, err = update.Apply(ctx, author())
+		}
+		// Somebody else published at the same time: look again.
+		if txn.CodeOf(err) == txn.CodeAborted && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			continue
+		}
+		return err
+	}
+}

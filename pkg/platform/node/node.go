@@ -1,0 +1,220 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rocketcycle/rocketcycle/pkg/edge"
+	"github.com/rocketcycle/rocketcycle/pkg/platform"
+	"github.com/rocketcycle/rocketcycle/pkg/storage/postgres"
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
+)
+
+// Node is the part of a platform that one process runs. Run is called once;
+// the other methods are safe for concurrent use.
+type Node struct {
+	cfg     Config
+	server  *edge.Server // nil without the edge role
+	runner  lateRunner
+	targets map[string]*postgres.Target
+	ready   chan struct{}
+
+	mu         sync.Mutex
+	version    uint64
+	processors processors
+	writers    []*writer
+}
+
+// New returns a node. It talks to nobody yet.
+func New(cfg Config) (*Node, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, txn.Errorf(txn.CodeInvalidArgument, "%w", err)
+	}
+	n := &Node{cfg: cfg, targets: map[string]*postgres.Target{}, ready: make(chan struct{})}
+	for _, t := range cfg.Platform.WithDefaults().Storage.Targets {
+		target, err := postgres.Open(postgres.Config{DSN: t.DSN, Mappings: cfg.Application.Mappings(), Logger: cfg.Logger})
+		if err != nil {
+			n.closeTargets()
+			return nil, txn.Errorf(txn.CodeInvalidArgument, "storage target %s: %w", t.Name, err)
+		}
+		n.targets[t.Name] = target
+	}
+	if cfg.Roles.Edge {
+		var err error
+		if n.server, err = n.newEdge(); err != nil {
+			n.closeTargets()
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) closeTargets() {
+	for _, t := range n.targets {
+		t.Close()
+	}
+}
+
+// Ready is closed once every role of the node serves.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// HTTPAddr and GRPCAddr return where the edge serves, "" before Ready or
+// without that role.
+func (n *Node) HTTPAddr() string {
+	if n.server == nil {
+		return ""
+	}
+	return n.server.HTTPAddr()
+}
+
+// GRPCAddr is described at HTTPAddr.
+func (n *Node) GRPCAddr() string {
+	if n.server == nil {
+		return ""
+	}
+	return n.server.GRPCAddr()
+}
+
+// Run works until ctx ends and then drains: the edge finishes what it has
+// accepted, then processors and writers finish their batches. It returns nil
+// after a complete drain. An error before Ready is closed says why the node
+// could not start: CodeUnavailable while the brokers are away, CodeNotFound if
+// the platform was never published, CodeFailedPrecondition if the published
+// version does not fit the application.
+func (n *Node) Run(ctx context.Context) error {
+	defer n.closeTargets()
+	start, cancel := context.WithTimeout(ctx, n.cfg.StartTimeout)
+	version, err := platform.Current(start, n.cfg.log(), n.cfg.Platform.Names())
+	cancel()
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the caller ended it
+		}
+		return fmt.Errorf("start: %w", err)
+	}
+	if err := fits(n.cfg.Application, version.GetConfig()); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	if err := n.checkTargets(ctx); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	router := platform.NewRouter(version.GetConfig())
+	n.mu.Lock()
+	n.version = version.GetVersion()
+	n.mu.Unlock()
+
+	// core ends after the edge has drained.
+	core, stopCore := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopCore()
+	var parts sync.WaitGroup
+	part := func(name string, run func(context.Context) error) {
+		parts.Go(func() { supervise(core, n.cfg.Logger, name, run) })
+	}
+	part("platform watch", func(ctx context.Context) error { return n.watch(ctx, router) })
+	if n.cfg.Roles.Processor {
+		part("processor", func(ctx context.Context) error { return n.runProcessor(ctx, router) })
+	}
+	if n.cfg.Roles.Storage {
+		n.addWriters(router)
+		for _, w := range n.writers {
+			part("storage of "+w.concern+" in "+w.target, w.run)
+		}
+	}
+	var edgeErr error
+	if n.cfg.Roles.Edge {
+		edgeErr = n.runEdge(ctx, core, router, &parts)
+	} else {
+		n.becomeReady(ctx)
+		<-ctx.Done()
+	}
+	stopCore()
+	parts.Wait()
+	return edgeErr
+}
+
+// becomeReady waits until the processor of this node serves its share, and says
+// so.
+func (n *Node) becomeReady(ctx context.Context) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for n.cfg.Roles.Processor && !n.processors.settled() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	if n.server != nil {
+		n.server.SetServing(true)
+	}
+	close(n.ready)
+}
+
+// checkTargets compares the tables of every target with the mappings. A
+// database that is away is no reason not to start: what is cached can be
+// served, and the writers wait for it.
+func (n *Node) checkTargets(ctx context.Context) error {
+	var faults []error
+	for name, t := range n.targets {
+		check, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := t.CheckSchema(check)
+		cancel()
+		switch {
+		case err == nil:
+		case txn.CodeOf(err) == txn.CodeUnavailable:
+			n.cfg.Logger.Warn("a database is away; starting without it", "target", name, "error", err)
+		default:
+			faults = append(faults, fmt.Errorf("storage target %s: %w", name, err))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return txn.Errorf(txn.CodeFailedPrecondition, "%w", err)
+	}
+	return nil
+}
+
+// fits reports every Concern that only one of application and platform knows.
+func fits(app Application, p *rkcyv1.PlatformConfig) error {
+	var faults []error
+	known := map[string]bool{}
+	for _, c := range app.Concerns {
+		known[c.Definition.Name] = true
+		if _, err := platform.ConcernOf(p, c.Definition.Name); err != nil {
+			faults = append(faults, fmt.Errorf("the published platform has no Concern %q; add it to the platform file and run %s platform update",
+				c.Definition.Name, app.Name))
+		}
+	}
+	for _, c := range p.GetConcerns() {
+		if !known[c.GetName()] {
+			faults = append(faults, fmt.Errorf("the published platform has a Concern %q that %s does not define", c.GetName(), app.Name))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return txn.Errorf(txn.CodeFailedPrecondition, "%w", err)
+	}
+	return nil
+}
+
+// watch follows the published versions.
+func (n *Node) watch(ctx context.Context, router *platform.Router) error {
+	err := platform.Watch(ctx, n.cfg.log(), n.cfg.Platform.Names(), func(v *rkcyv1.PlatformVersion) {
+		n.mu.Lock()
+		known := n.version
+		n.version = max(known, v.GetVersion())
+		n.mu.Unlock()
+		if v.GetVersion() <= known {
+			return
+		}
+		n.cfg.Logger.Info("a new version of the platform was published", "version", v.GetVersion(), "author", v.GetAuthor())
+		router.Update(v.GetConfig())
+	})
+	if err == nil && ctx.Err() == nil {
+		return errors.New("the watch ended")
+	}
+	return err
+}
