@@ -30,6 +30,17 @@ type goPrinter struct {
 	// typ is the Go name of the message.
 	typ                                string
 	step, context, message, definition string
+	// imported are the names that packages have in this file.
+	imported map[string]bool
+}
+
+// local returns a name for a variable that hides no package: the messages of a
+// command may come from any.
+func (p *goPrinter) local(name string) string {
+	for p.imported[name] {
+		name += "_"
+	}
+	return name
 }
 
 func writeGo(g *protogen.GeneratedFile, f *fileModel) {
@@ -46,6 +57,14 @@ func writeGo(g *protogen.GeneratedFile, f *fileModel) {
 			context:       g.QualifiedGoIdent(concernPackage.Ident("Context")),
 			message:       g.QualifiedGoIdent(protoPackage.Ident("Message")),
 			definition:    g.QualifiedGoIdent(concernPackage.Ident("Definition")),
+			imported:      map[string]bool{},
+		}
+		for _, cmd := range c.commands {
+			for _, m := range []*protogen.Message{cmd.method.Input, cmd.method.Output} {
+				if pkg, _, foreign := strings.Cut(g.QualifiedGoIdent(m.GoIdent), "."); foreign {
+					p.imported[pkg] = true
+				}
+			}
 		}
 		p.name()
 		p.provided()
@@ -109,11 +128,12 @@ func (p *goPrinter) command(cmd commandModel) {
 		access = "Access_ACCESS_READ"
 	}
 	result := p.QualifiedGoIdent(m.Output.GoIdent)
+	id, in := p.local("id"), p.local("in")
 	p.doc(p.typ+m.GoName+" is the step that runs "+m.GoName+" on the "+p.typ+" with the given "+string(p.key.Desc.Name())+".",
 		m.Comments.Leading)
-	p.P("func ", p.typ, m.GoName, "(id string, in *", m.Input.GoIdent, ") ", p.step, "[*", result, "] {")
-	p.P("return ", txnPackage.Ident("NewStep"), "(", p.typ, "Concern, id, ", strconv.Quote(string(m.Desc.Name())), ", ",
-		rkcyPackage.Ident(access), ", in, func() *", result, " { return new(", result, ") })")
+	p.P("func ", p.typ, m.GoName, "(", id, " string, ", in, " *", m.Input.GoIdent, ") ", p.step, "[*", result, "] {")
+	p.P("return ", txnPackage.Ident("NewStep"), "(", p.typ, "Concern, ", id, ", ", strconv.Quote(string(m.Desc.Name())), ", ",
+		rkcyPackage.Ident(access), ", ", in, ", func() *", result, " { return new(", result, ") })")
 	p.P("}")
 }
 
@@ -158,33 +178,35 @@ func (p *goPrinter) constructor() {
 	} else {
 		p.P("// It panics if a rule of h has another signature.")
 	}
-	p.P("func New", t, "(h ", t, "Handler) ", p.definition, " {")
+	h, d := p.local("h"), p.local("d")
+	p.P("func New", t, "(", h, " ", t, "Handler) ", p.definition, " {")
 	if len(p.commands) > 0 {
-		p.P("if h == nil {")
+		p.P("if ", h, " == nil {")
 		p.P("panic(", strconv.Quote("New"+t+": the handler is nil"), ")")
 		p.P("}")
 	}
-	p.P("d := ", p.definition, "{")
+	p.P(d, " := ", p.definition, "{")
 	p.P("Name: ", t, "Concern,")
 	p.P("New: func() ", p.message, " { return new(", t, ") },")
 	p.P("KeyOf: func(m ", p.message, ") string { return m.(*", t, ").Get", p.key.GoName, "() },")
 	if len(p.commands) > 0 {
 		p.P("Commands: []", concernPackage.Ident("Command"), "{")
 		for _, cmd := range p.commands {
-			p.definedCommand(cmd)
+			p.definedCommand(h, cmd)
 		}
 		p.P("},")
 	}
 	p.P("}")
-	p.rule("ValidateCreate", "in")
-	p.rule("ValidateUpdate", "before", "after")
-	p.rule("ValidateDelete", "before")
-	p.P("return d")
+	p.rule(h, d, "ValidateCreate", "in")
+	p.rule(h, d, "ValidateUpdate", "before", "after")
+	p.rule(h, d, "ValidateDelete", "before")
+	p.P("return ", d)
 	p.P("}")
 }
 
-func (p *goPrinter) definedCommand(cmd commandModel) {
+func (p *goPrinter) definedCommand(h string, cmd commandModel) {
 	m := cmd.method
+	ctx, instance, payload := p.local("ctx"), p.local("instance"), p.local("payload")
 	p.P("{")
 	p.P("Name: ", strconv.Quote(string(m.Desc.Name())), ",")
 	if cmd.readOnly {
@@ -192,14 +214,14 @@ func (p *goPrinter) definedCommand(cmd commandModel) {
 	}
 	p.P("NewPayload: func() ", p.message, " { return new(", m.Input.GoIdent, ") },")
 	p.P("NewResult: func() ", p.message, " { return new(", m.Output.GoIdent, ") },")
-	p.P("Run: func(ctx ", p.context, ", instance, payload ", p.message, ") (", p.message, ", error) {")
-	p.P("return h.", m.GoName, "(ctx, instance.(*", p.typ, "), payload.(*", m.Input.GoIdent, "))")
+	p.P("Run: func(", ctx, " ", p.context, ", ", instance, ", ", payload, " ", p.message, ") (", p.message, ", error) {")
+	p.P("return ", h, ".", m.GoName, "(", ctx, ", ", instance, ".(*", p.typ, "), ", payload, ".(*", m.Input.GoIdent, "))")
 	p.P("},")
 	p.P("},")
 }
 
 // rule prints the use of an optional method of the handler.
-func (p *goPrinter) rule(name string, parameters ...string) {
+func (p *goPrinter) rule(h, d, name string, parameters ...string) {
 	types := strings.TrimSuffix(strings.Repeat("*"+p.typ+", ", len(parameters)), ", ")
 	var arguments []string
 	for _, a := range parameters {
@@ -207,8 +229,8 @@ func (p *goPrinter) rule(name string, parameters ...string) {
 	}
 	p.P("if v, ok := ", handlerPackage.Ident("Optional"), "[interface {")
 	p.P(name, "(", p.context, ", ", types, ") error")
-	p.P("}](h); ok {")
-	p.P("d.", name, " = func(ctx ", p.context, ", ", strings.Join(parameters, ", "), " ", p.message, ") error {")
+	p.P("}](", h, "); ok {")
+	p.P(d, ".", name, " = func(ctx ", p.context, ", ", strings.Join(parameters, ", "), " ", p.message, ") error {")
 	p.P("return v.", name, "(ctx, ", strings.Join(arguments, ", "), ")")
 	p.P("}")
 	p.P("}")
@@ -231,11 +253,11 @@ func (p *goPrinter) mapping() {
 	p.P("Columns: []", storagePackage.Ident("Column"), "{")
 	for _, c := range p.columns {
 		var flags string
-		if c.key {
+		switch {
+		case c.key:
 			flags += ", Key: true"
-		}
-		if c.nullable() {
-			flags += ", Nullable: true"
+		case !c.nullable():
+			flags += ", NotNull: true"
 		}
 		if c.index {
 			flags += ", Index: true"

@@ -31,8 +31,6 @@ type Column struct {
 	Type string
 	// Key marks the primary key. Exactly one column, of type text.
 	Key bool
-	// Nullable columns may hold NULL: optional, oneof and message fields.
-	Nullable bool
 	// Index asks for an index that finds rows by equality.
 	Index bool
 	// NotNull says that Encode never returns nil for it. The key is not null
