@@ -1,30 +1,22 @@
-// Command protogen compiles the repository's .proto files and runs the code
-// generators over them. It replaces protoc: the compiler is a Go library and
-// every plugin is a tool pinned in tools/go.mod (or a program of this module),
-// so nothing has to be installed by hand.
+// Command protogen generates code from .proto files. It replaces protoc: the
+// compiler is a Go library, and every plugin is a tool pinned in tools/go.mod or
+// a package of this module, so nothing has to be installed by hand.
 //
-//	go run ./internal/protogen -I DIR [-I DIR] -plugin NAME=PATH[,opt][:OUT] file.proto ...
+//	go run ./internal/protogen all      generate everything in the repository
+//	go run ./internal/protogen verify   fail if something generated is stale
+//	go run ./internal/protogen -I DIR [-I DIR] -plugin PROGRAM:OUTDIR[:PARAMETER] file.proto ...
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"os/signal"
 	"strings"
 
-	"github.com/bufbuild/protocompile"
-	_ "google.golang.org/genproto/googleapis/api/annotations" // google/api/*.proto
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/pluginpb"
+	"github.com/rocketcycle/rocketcycle/internal/codegen/compile"
 )
 
 type list []string
@@ -33,108 +25,53 @@ func (l *list) String() string     { return strings.Join(*l, " ") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 func main() {
-	var includes, plugins list
-	flag.Var(&includes, "I", "folder to search for imports (repeatable)")
-	flag.Var(&plugins, "plugin", "PROGRAM:OUTDIR[:PARAMETER], a protoc plugin to run (repeatable)")
-	flag.Parse()
-	if err := run(includes, plugins, flag.Args()); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "protogen:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:gocritic // nothing is left to stop
 	}
 }
 
-func run(includes, plugins, files []string) error {
-	if len(files) == 0 {
-		return errors.New("no .proto file named")
+func run(ctx context.Context, args []string) error {
+	var includes, plugins list
+	flags := flag.NewFlagSet("protogen", flag.ContinueOnError)
+	flags.Var(&includes, "I", "folder to search for imports (repeatable)")
+	flags.Var(&plugins, "plugin", "PROGRAM:OUTDIR[:PARAMETER], a protoc plugin to run (repeatable)")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
 	}
-	compiler := protocompile.Compiler{
-		Resolver: protocompile.CompositeResolver{
-			&protocompile.SourceResolver{ImportPaths: includes},
-			protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
-				desc, err := protoregistry.GlobalFiles.FindFileByPath(path)
-				if err != nil {
-					return protocompile.SearchResult{}, err
-				}
-				return protocompile.SearchResult{Desc: desc}, nil
-			}),
-		},
-		SourceInfoMode: protocompile.SourceInfoStandard,
+	switch {
+	case len(plugins) > 0:
+		return runPlugins(ctx, includes, plugins, flags.Args())
+	case flags.NArg() == 1 && flags.Arg(0) == "all":
+		return all(ctx)
+	case flags.NArg() == 1 && flags.Arg(0) == "verify":
+		return verify(ctx)
+	default:
+		return errors.New("usage: protogen all | verify | -I DIR -plugin PROGRAM:OUTDIR[:PARAMETER] file.proto ...")
 	}
-	compiled, err := compiler.Compile(context.Background(), files...)
+}
+
+// runPlugins runs the plugins that the command line names.
+func runPlugins(ctx context.Context, includes, plugins, files []string) error {
+	request, err := compile.Compile(ctx, includes, files...)
 	if err != nil {
 		return err
 	}
-	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: files}
-	seen := map[string]bool{}
-	var add func(fd protoreflect.FileDescriptor) error
-	add = func(fd protoreflect.FileDescriptor) error {
-		if seen[fd.Path()] {
-			return nil
+	for _, plugin := range plugins {
+		program, rest, ok := strings.Cut(plugin, ":")
+		if !ok {
+			return fmt.Errorf("plugin %q: want PROGRAM:OUTDIR[:PARAMETER]", plugin)
 		}
-		seen[fd.Path()] = true
-		for i := range fd.Imports().Len() {
-			if err := add(fd.Imports().Get(i).FileDescriptor); err != nil {
-				return err
-			}
-		}
-		// A round trip through the wire makes the options' extensions concrete.
-		raw, err := proto.Marshal(protodesc.ToFileDescriptorProto(fd))
+		folder, parameter, _ := strings.Cut(rest, ":")
+		out, err := compile.Program(program, parameter)(ctx, request)
 		if err != nil {
 			return err
 		}
-		fdp := &descriptorpb.FileDescriptorProto{}
-		if err := proto.Unmarshal(raw, fdp); err != nil {
-			return err
-		}
-		request.ProtoFile = append(request.ProtoFile, fdp)
-		return nil
-	}
-	for _, fd := range compiled {
-		if err := add(fd); err != nil {
-			return err
-		}
-	}
-	for _, plugin := range plugins {
-		if err := runPlugin(plugin, request); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func runPlugin(spec string, request *pluginpb.CodeGeneratorRequest) error {
-	parts := strings.SplitN(spec, ":", 3)
-	if len(parts) < 2 {
-		return fmt.Errorf("plugin %q: want PROGRAM:OUTDIR[:PARAMETER]", spec)
-	}
-	request = proto.CloneOf(request)
-	if len(parts) == 3 {
-		request.Parameter = proto.String(parts[2])
-	}
-	input, err := proto.Marshal(request)
-	if err != nil {
-		return err
-	}
-	cmd := exec.Command(parts[0]) //nolint:gosec // the build names its own plugins
-	cmd.Stdin = bytes.NewReader(input)
-	cmd.Stderr = os.Stderr
-	output, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("plugin %s: %w", parts[0], err)
-	}
-	response := &pluginpb.CodeGeneratorResponse{}
-	if err := proto.Unmarshal(output, response); err != nil {
-		return fmt.Errorf("plugin %s: %w", parts[0], err)
-	}
-	if response.Error != nil {
-		return fmt.Errorf("plugin %s: %s", parts[0], response.GetError())
-	}
-	for _, file := range response.GetFile() {
-		path := filepath.Join(parts[1], filepath.FromSlash(file.GetName()))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // source folders
-			return err
-		}
-		if err := os.WriteFile(path, []byte(file.GetContent()), 0o644); err != nil { //nolint:gosec // source files
+		if err := compile.Write(folder, out); err != nil {
 			return err
 		}
 	}
