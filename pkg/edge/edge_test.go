@@ -32,6 +32,8 @@ type fake struct {
 	create func(context.Context, *rpgv1.CreatePlayerRequest) (*rpgv1.Player, error)
 	read   func(context.Context, *rpgv1.ReadPlayerRequest) (*rpgv1.Player, error)
 	update func(context.Context, *rpgv1.UpdatePlayerRequest) (*rpgv1.Player, error)
+
+	character func(context.Context, *rpgv1.CreateCharacterRequest) (*rpgv1.Character, error)
 }
 
 func (f *fake) CreatePlayer(ctx context.Context, in *rpgv1.CreatePlayerRequest) (*rpgv1.Player, error) {
@@ -55,7 +57,10 @@ func (f *fake) UpdatePlayer(ctx context.Context, in *rpgv1.UpdatePlayerRequest) 
 	return f.update(ctx, in)
 }
 
-func (f *fake) CreateCharacter(_ context.Context, in *rpgv1.CreateCharacterRequest) (*rpgv1.Character, error) {
+func (f *fake) CreateCharacter(ctx context.Context, in *rpgv1.CreateCharacterRequest) (*rpgv1.Character, error) {
+	if f.character != nil {
+		return f.character(ctx, in)
+	}
 	return in.GetCharacter(), nil
 }
 
@@ -63,7 +68,7 @@ func (f *fake) FundCharacter(_ context.Context, in *rpgv1.FundCharacterRequest) 
 	return &rpgv1.Character{Id: in.GetId(), Currency: in.GetCurrency(), Items: in.GetItems()}, nil
 }
 
-func (f *fake) service(t *testing.T) edge.Service {
+func (f *fake) service(t testing.TB) edge.Service {
 	doc, err := os.ReadFile("../../examples/rpg/proto/rpg/v1/edge.openapi.json")
 	if err != nil {
 		t.Fatal(err)
@@ -78,14 +83,14 @@ func (f *fake) service(t *testing.T) edge.Service {
 // running is a server that runs for the length of a test.
 type running struct {
 	*edge.Server
-	t      *testing.T
+	t      testing.TB
 	stop   context.CancelFunc
 	done   chan struct{}
 	result error
 	web    *http.Client
 }
 
-func start(t *testing.T, cfg edge.Config, f *fake) *running {
+func start(t testing.TB, cfg edge.Config, f *fake) *running {
 	t.Helper()
 	s, err := edge.New(cfg, f.service(t))
 	if err != nil {

@@ -85,9 +85,7 @@ func (s *Server) notAllowed(w http.ResponseWriter, r *http.Request, allowed []st
 
 // fail answers with what a status maps to.
 func (s *Server) fail(w http.ResponseWriter, st *status.Status) {
-	if reasonOf(st) == "" {
-		st = newStatus(st.Code(), "", nil, "%s", tidy(st.Message()))
-	}
+	st = complete(st)
 	if st.Code() == codes.OK { // cannot happen; an error must not look like success
 		st = newStatus(codes.Internal, "", nil, "internal error")
 	}

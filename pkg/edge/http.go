@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -20,6 +21,10 @@ import (
 // grace is how much longer than its handler a request lives, for the answer to
 // arrive.
 const grace = time.Second
+
+// writeGrace is how much longer than its request an answer may take to be
+// read.
+const writeGrace = 10 * time.Second
 
 // serveHTTP is the outermost handler.
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
@@ -98,8 +103,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	// Slow senders and slow readers hold a slot no longer than that.
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(timeout))
-	_ = control.SetWriteDeadline(time.Now().Add(timeout + 10*time.Second))
-	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
+	_ = control.SetWriteDeadline(time.Now().Add(timeout + writeGrace)) // until the next request
 	body, st := s.readBody(w, r)
 	if st != nil {
 		w.Header().Set("Connection", "close")
@@ -133,6 +137,9 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *stat
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge(limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, newStatus(codes.InvalidArgument, "", nil, "the body did not arrive in time")
 	}
 	return nil, newStatus(codes.InvalidArgument, "", nil, "the body could not be read: %v", err)
 }

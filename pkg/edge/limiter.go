@@ -51,11 +51,12 @@ func (l *limiter) leave() {
 	}
 }
 
-// count returns how many requests are with the services.
+// count returns how many requests are on their way: with the services, or
+// still being received or answered.
 func (l *limiter) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.running
+	return max(l.running, l.slots)
 }
 
 // wait returns when nothing runs any more, or with what still runs when ctx

@@ -16,14 +16,11 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
-	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
-	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/test/bufconn"
 )
 
@@ -87,44 +84,20 @@ func New(cfg Config, services ...Service) (*Server, error) {
 	return s, nil
 }
 
+// maxHeaderBytes bounds the headers of a request on both protocols.
+const maxHeaderBytes = 64 << 10
+
 func (s *Server) newGRPC(maxBytes int) *grpc.Server {
 	return grpc.NewServer(
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxBytes),
 		grpc.MaxSendMsgSize(math.MaxInt32),
-		grpc.ConnectionTimeout(20*time.Second),
+		// A connection that says nothing would hold the drain up that long.
+		grpc.ConnectionTimeout(min(5*time.Second, s.cfg.DrainTimeout/2)),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.ChainStreamInterceptor(s.endWithServer),
 	)
-}
-
-// ownStream tells streams of the server from those of the application.
-func ownStream(method string) bool {
-	return method == healthv1.Health_Watch_FullMethodName ||
-		method == reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName ||
-		method == reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName
-}
-
-// endWithServer ends streams that would otherwise last as long as the client
-// likes (health watches, reflection) when the server drains. Streams of the
-// application are accepted work and may finish.
-func (s *Server) endWithServer(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	if !ownStream(info.FullMethod) {
-		return next(srv, stream)
-	}
-	done := make(chan error, 1)
-	s.limit.enter()
-	go func() {
-		defer s.limit.leave()
-		done <- next(srv, stream)
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-s.draining:
-		// Returning ends the stream, and with it the handler.
-		return newStatus(codes.Unavailable, "", nil, "the edge stops").Err()
-	}
 }
 
 // Run listens and serves until ctx ends, then drains: health says not serving,
@@ -155,10 +128,14 @@ func (s *Server) Run(ctx context.Context) error {
 	web := &http.Server{
 		Handler:           http.HandlerFunc(s.serveHTTP),
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		BaseContext:       func(net.Listener) context.Context { return work },
-		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+		// For requests that are answered without their body, too: what they still
+		// send is read to its end. serveAPI sets its own.
+		ReadTimeout:    s.cfg.DefaultTimeout,
+		WriteTimeout:   s.cfg.DefaultTimeout + writeGrace,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: maxHeaderBytes,
+		BaseContext:    func(net.Listener) context.Context { return work },
+		ErrorLog:       slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
 	// The group's context ends when one of the servers fails.
 	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -238,8 +215,9 @@ func (s *Server) drain(web *http.Server, delay time.Duration, cut context.Cancel
 	select {
 	case <-finished:
 	case <-timeout.C:
-		cutOff = fmt.Errorf("%d requests did not finish within the drain time-out of %v and were cut off",
-			s.limit.count(), s.cfg.DrainTimeout)
+		if n := s.limit.count(); n > 0 { // else only connections were left
+			cutOff = fmt.Errorf("%d requests did not finish within the drain time-out of %v and were cut off", n, s.cfg.DrainTimeout)
+		}
 		cut()
 		giveUp()
 		cutOff = errors.Join(cutOff, web.Close())

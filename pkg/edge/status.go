@@ -157,7 +157,7 @@ func StatusOf(err error) *status.Status {
 		return s
 	}
 	if s, ok := errors.AsType[grpcStatus](err); ok && s.GRPCStatus().Code() != codes.OK {
-		return s.GRPCStatus()
+		return complete(s.GRPCStatus())
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -181,6 +181,17 @@ func newStatus(c codes.Code, reason string, details map[string]string, format st
 	}
 	info := &errdetails.ErrorInfo{Reason: reason, Domain: ErrorDomain, Metadata: validText(details)}
 	return withDetail(status.New(c, strings.ToValidUTF8(fmt.Sprintf(format, args...), "\uFFFD")), info)
+}
+
+// complete gives a status that was made elsewhere an ErrorInfo, unless it has
+// one.
+func complete(s *status.Status) *status.Status {
+	if s.Code() == codes.OK || reasonOf(s) != "" {
+		return s
+	}
+	p := s.Proto()
+	p.Message = strings.ToValidUTF8(tidy(p.GetMessage()), "\uFFFD")
+	return withDetail(status.FromProto(p), &errdetails.ErrorInfo{Reason: txn.CodeName(TxnCode(s.Code())), Domain: ErrorDomain})
 }
 
 func validText(details map[string]string) map[string]string {
@@ -217,7 +228,7 @@ func reasonOf(s *status.Status) string {
 func retryAfter(s *status.Status) int {
 	for _, d := range s.Details() {
 		if info, ok := d.(*errdetails.RetryInfo); ok {
-			return max(1, int(info.GetRetryDelay().AsDuration().Round(time.Second)/time.Second))
+			return max(1, int((info.GetRetryDelay().AsDuration()+time.Second-1)/time.Second)) // rounded up
 		}
 	}
 	return 0

@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
 	"github.com/rocketcycle/rocketcycle/pkg/edge"
@@ -127,10 +129,22 @@ func TestRetryAfter(t *testing.T) {
 		{txn.Errorf(txn.CodeResourceExhausted, "full"), "1"},
 		{unknown, ""},
 		{txn.Errorf(txn.CodeNotFound, "none"), ""},
+		{retryIn(t, 1400*time.Millisecond), "2"}, // not too early
+		{retryIn(t, 2*time.Second), "2"},
+		{retryIn(t, time.Millisecond), "1"},
 	} {
 		err = c.err
 		if a := s.do(http.MethodGet, "/v1/players/x", ""); a.Header.Get("Retry-After") != c.retry {
 			t.Errorf("%v: Retry-After %q", c.err, a.Header.Get("Retry-After"))
 		}
 	}
+}
+
+// retryIn is what a service may say by itself.
+func retryIn(t *testing.T, d time.Duration) error {
+	s, err := status.New(codes.Unavailable, "later").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(d)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Err()
 }
