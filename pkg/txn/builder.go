@@ -41,6 +41,7 @@ func New() *Builder { return &Builder{inputs: map[int][]*rkcyv1.Input{}} }
 
 // Handle names a step that was added, to bind its result or to read it.
 type Handle[R proto.Message] struct {
+	of        *Builder
 	index     int
 	newResult func() R
 }
@@ -49,7 +50,7 @@ type Handle[R proto.Message] struct {
 func Add[R proto.Message](b *Builder, s TypedStep[R]) *Handle[R] {
 	b.steps = append(b.steps, s.Step)
 	b.results = append(b.results, s.newResult().ProtoReflect().Descriptor())
-	return &Handle[R]{index: len(b.steps) - 1, newResult: s.newResult}
+	return &Handle[R]{of: b, index: len(b.steps) - 1, newResult: s.newResult}
 }
 
 // AddStep appends a step whose result nobody decodes by type.
@@ -63,6 +64,10 @@ func (b *Builder) AddStep(s Step) {
 // path is the whole message. Types are checked here; a fault is returned by
 // Build.
 func Bind[A, B proto.Message](b *Builder, from *Handle[A], fromPath string, to *Handle[B], toPath string) {
+	if from.of != b || to.of != b {
+		b.faults = append(b.faults, errors.New("bind: a step belongs to another builder"))
+		return
+	}
 	if err := b.bind(from.index, fromPath, to.index, toPath); err != nil {
 		b.faults = append(b.faults, fmt.Errorf("bind step %d to step %d: %w", from.index, to.index, err))
 	}
@@ -71,6 +76,9 @@ func Bind[A, B proto.Message](b *Builder, from *Handle[A], fromPath string, to *
 func (b *Builder) bind(from int, fromPath string, to int, toPath string) error {
 	if from >= to {
 		return errors.New("a step can use results of earlier steps only")
+	}
+	if b.steps[to].Payload == nil {
+		return fmt.Errorf("step %d has no payload", to)
 	}
 	src, dst := b.results[from], b.steps[to].Payload.ProtoReflect().Descriptor()
 	sf, err := fieldAt(src, fromPath)

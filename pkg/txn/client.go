@@ -119,10 +119,13 @@ func (c *Client) Run(ctx context.Context, b *Builder) (*Result, error) {
 		var cancel context.CancelFunc
 		// The processor's answer to an expired transaction should arrive
 		// before we give up waiting for it.
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(2*time.Second))
+		ctx, cancel = context.WithTimeout(ctx, c.cfg.DefaultTimeout+2*time.Second)
 		defer cancel()
 	} else if deadline.After(latest) {
 		deadline = latest
+	}
+	if ctx.Err() != nil {
+		return nil, notSubmitted(ctx)
 	}
 	t, err := b.Build(id, now, deadline, &rkcyv1.ReplyTo{Partition: c.cfg.ReplyPartition, Edge: c.cfg.EdgeID})
 	if err != nil {
@@ -162,10 +165,21 @@ func (c *Client) Run(ctx context.Context, b *Builder) (*Result, error) {
 		if r.GetError() != nil {
 			return nil, FromProto(r.GetError()).With(DetailTxnID, id.String())
 		}
+		if len(r.GetResults()) != b.Len() {
+			return nil, Errorf(CodeInternal, "the answer has %d results for %d steps; the transaction took effect", len(r.GetResults()), b.Len()).
+				With(DetailTxnID, id.String())
+		}
 		return &Result{ID: id, Attempts: int(r.GetAttempts()), steps: r.GetResults()}, nil
 	case <-ctx.Done():
 		return nil, unknownOutcome(ctx, id)
 	}
+}
+
+func notSubmitted(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return Errorf(CodeCancelled, "the caller stopped waiting before the transaction was submitted")
+	}
+	return Errorf(CodeDeadlineExceeded, "the deadline passed before the transaction was submitted")
 }
 
 func unknownOutcome(ctx context.Context, id ID) error {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
@@ -139,9 +140,39 @@ func AsError(err error) *Error {
 	return &Error{Code: CodeInternal, Message: err.Error(), cause: err}
 }
 
-// ToProto returns the error as it travels in records.
+// Bounds of an error in a record, in bytes and details: a handler that puts a
+// whole document into its message must not make a record that no broker takes.
+const (
+	maxErrorMessage = 8 << 10
+	maxErrorDetail  = 1 << 10
+	maxErrorDetails = 64
+)
+
+// ToProto returns the error as it travels in records: valid UTF-8, and cut
+// where it is too long.
 func (e *Error) ToProto() *rkcyv1.Error {
-	return &rkcyv1.Error{Code: e.Code, Message: strings.ToValidUTF8(e.Message, "\uFFFD"), Details: e.Details}
+	p := &rkcyv1.Error{Code: e.Code, Message: cut(e.Message, maxErrorMessage)}
+	for _, k := range slices.Sorted(maps.Keys(e.Details)) {
+		if p.Details == nil {
+			p.Details = map[string]string{}
+		}
+		if len(p.Details) == maxErrorDetails {
+			break
+		}
+		p.Details[cut(k, maxErrorDetail)] = cut(e.Details[k], maxErrorDetail)
+	}
+	return p
+}
+
+// cut returns s as valid UTF-8 of at most n bytes and an ellipsis.
+func cut(s string, n int) string {
+	if len(s) > n {
+		for n > 0 && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		s = s[:n] + "…"
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // FromProto returns the error that a record carried; nil for nil.

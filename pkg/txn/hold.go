@@ -32,7 +32,9 @@ type Request struct {
 	// elsewhere.
 	HoldsOther bool
 	// Ghost marks a transaction that died here: it holds nothing and takes no
-	// hold, it only waits for its turn to start again.
+	// hold, it only waits for its turn to start again. That has come when no
+	// older holder is left: for younger ones it may wait with all it holds,
+	// and a flow of young readers must not keep it from ever coming back.
 	Ghost bool
 }
 
@@ -165,7 +167,7 @@ func (q *HoldQueue[W]) holds(id ID) bool {
 
 func (q *HoldQueue[W]) conflicts(r Request) bool {
 	return slices.ContainsFunc(q.holders, func(h Request) bool {
-		return h.Age.ID != r.Age.ID && (h.Write || r.Write)
+		return h.Age.ID != r.Age.ID && (h.Write || r.Write) && (!r.Ghost || h.Age.Older(r.Age))
 	})
 }
 

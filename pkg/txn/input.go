@@ -50,10 +50,14 @@ func copyField(src protoreflect.Message, from string, dst protoreflect.Message, 
 	value := protoreflect.ValueOfMessage(src)
 	if sf != nil {
 		holder := parentOf(src, from)
-		if !holder.Has(sf) {
-			if df == nil {
+		// A field without presence has its zero value, which one with
+		// presence can tell from none.
+		zero := df != nil && df.HasPresence() && !sf.HasPresence()
+		if !holder.Has(sf) && !zero {
+			switch {
+			case df == nil:
 				proto.Reset(dst.Interface())
-			} else {
+			case parentOf(dst, to).Has(df):
 				mutableParentOf(dst, to).Clear(df)
 			}
 			return nil

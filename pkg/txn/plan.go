@@ -26,17 +26,33 @@ func Plan(steps []*rkcyv1.Step) []*rkcyv1.VisitPlan {
 	var nodes []*node
 	visitOf := make([]int, len(steps))
 	latest := map[instance]int{}
+	// comesAfter reports whether visit a has to come after visit b.
+	comesAfter := func(a, b int) bool {
+		seen := make([]bool, len(nodes))
+		stack := []int{a}
+		for len(stack) > 0 {
+			n := stack[len(stack)-1]
+			stack = stack[:len(stack)-1]
+			for d := range nodes[n].after {
+				if d == b {
+					return true
+				}
+				if !seen[d] {
+					seen[d] = true
+					stack = append(stack, d)
+				}
+			}
+		}
+		return false
+	}
 	for i, s := range steps {
 		at := instance{s.GetConcern(), s.GetKey()}
-		// The visit that an input comes from: this step cannot be in an
-		// earlier one. Visits are numbered in order of creation, which
-		// is a valid order.
-		depends := -1
-		for _, in := range s.GetInputs() {
-			depends = max(depends, visitOf[in.GetFromStep()])
-		}
+		// The step joins the latest visit of its instance, unless an input
+		// comes from a visit that has to come after that one.
 		v, ok := latest[at]
-		if !ok || depends > v {
+		if !ok || slices.ContainsFunc(s.GetInputs(), func(in *rkcyv1.Input) bool {
+			return comesAfter(visitOf[in.GetFromStep()], v)
+		}) {
 			n := &node{at: at, after: map[int]bool{}}
 			if ok {
 				n.after[v] = true
@@ -104,8 +120,16 @@ func CheckVisit(v *rkcyv1.Visit) error {
 	if v.GetAttempt() == 0 {
 		return fmt.Errorf("attempt is 0")
 	}
-	if len(v.GetResults()) != 0 && len(v.GetResults()) != len(t.GetSteps()) {
-		return fmt.Errorf("%d results for %d steps", len(v.GetResults()), len(t.GetSteps()))
+	if n := len(v.GetResults()); n != len(t.GetSteps()) && (n != 0 || v.GetVisit() > 0) {
+		return fmt.Errorf("%d results for %d steps", n, len(t.GetSteps()))
+	}
+	if t.GetReplyTo().GetPartition() < 0 {
+		return fmt.Errorf("the answer goes to partition %d", t.GetReplyTo().GetPartition())
+	}
+	for _, p := range v.GetParticipants() {
+		if p.GetTopic() == "" || p.GetPartition() < 0 {
+			return fmt.Errorf("participant %q[%d] cannot exist", p.GetTopic(), p.GetPartition())
+		}
 	}
 	if t.GetMode() != rkcyv1.Mode_MODE_ISOLATED {
 		return fmt.Errorf("mode %v is not known here", t.GetMode())
