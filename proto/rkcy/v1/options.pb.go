@@ -31,7 +31,10 @@ type ConcernOptions struct {
 	// snake case.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Table of the default PostgreSQL mapping. Default: the Concern's name.
-	Table         string `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`
+	Table string `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`
+	// A config Concern: a small set, read-only to handlers, replaced as a whole
+	// and known to every processor. It has no commands and no table.
+	Config        bool `protobuf:"varint,3,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -80,6 +83,13 @@ func (x *ConcernOptions) GetTable() string {
 	return ""
 }
 
+func (x *ConcernOptions) GetConfig() bool {
+	if x != nil {
+		return x.Config
+	}
+	return false
+}
+
 // FieldOptions describes a field of a Concern message.
 type FieldOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -88,7 +98,15 @@ type FieldOptions struct {
 	// Searched for, so it gets an index.
 	Index bool `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	// No column in the default mapping is created for this field.
-	Transient     bool `protobuf:"varint,3,opt,name=transient,proto3" json:"transient,omitempty"`
+	Transient bool `protobuf:"varint,3,opt,name=transient,proto3" json:"transient,omitempty"`
+	// No two instances have the same value (the empty one excepted). Checked
+	// inside the transaction. Of type string.
+	Unique bool `protobuf:"varint,4,opt,name=unique,proto3" json:"unique,omitempty"`
+	// Name of the Concern message in the same package whose key this is.
+	RefersTo string `protobuf:"bytes,5,opt,name=refers_to,json=refersTo,proto3" json:"refers_to,omitempty"`
+	// With refers_to: the fields of this message that the parent's handlers see,
+	// besides the key.
+	Copy          []string `protobuf:"bytes,6,rep,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -144,6 +162,27 @@ func (x *FieldOptions) GetTransient() bool {
 	return false
 }
 
+func (x *FieldOptions) GetUnique() bool {
+	if x != nil {
+		return x.Unique
+	}
+	return false
+}
+
+func (x *FieldOptions) GetRefersTo() string {
+	if x != nil {
+		return x.RefersTo
+	}
+	return ""
+}
+
+func (x *FieldOptions) GetCopy() []string {
+	if x != nil {
+		return x.Copy
+	}
+	return nil
+}
+
 // CommandsOptions marks a service as the commands of a Concern.
 type CommandsOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -194,9 +233,15 @@ func (x *CommandsOptions) GetConcern() string {
 type CommandOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The handler does not change the instance: it takes a shared hold.
-	ReadOnly      bool `protobuf:"varint,1,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ReadOnly bool `protobuf:"varint,1,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Name of the command that undoes this one in a saga. Its payload is of the
+	// type of this command's payload and gets the same value, or of the type of
+	// its result and gets that.
+	Compensation string `protobuf:"bytes,2,opt,name=compensation,proto3" json:"compensation,omitempty"`
+	// Nothing has to be undone in a saga.
+	NoCompensation bool `protobuf:"varint,3,opt,name=no_compensation,json=noCompensation,proto3" json:"no_compensation,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CommandOptions) Reset() {
@@ -232,6 +277,20 @@ func (*CommandOptions) Descriptor() ([]byte, []int) {
 func (x *CommandOptions) GetReadOnly() bool {
 	if x != nil {
 		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *CommandOptions) GetCompensation() string {
+	if x != nil {
+		return x.Compensation
+	}
+	return ""
+}
+
+func (x *CommandOptions) GetNoCompensation() bool {
+	if x != nil {
+		return x.NoCompensation
 	}
 	return false
 }
@@ -299,18 +358,24 @@ var File_rkcy_v1_options_proto protoreflect.FileDescriptor
 
 const file_rkcy_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x15rkcy/v1/options.proto\x12\arkcy.v1\x1a google/protobuf/descriptor.proto\":\n" +
+	"\x15rkcy/v1/options.proto\x12\arkcy.v1\x1a google/protobuf/descriptor.proto\"R\n" +
 	"\x0eConcernOptions\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05table\x18\x02 \x01(\tR\x05table\"T\n" +
+	"\x05table\x18\x02 \x01(\tR\x05table\x12\x16\n" +
+	"\x06config\x18\x03 \x01(\bR\x06config\"\x9d\x01\n" +
 	"\fFieldOptions\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\bR\x03key\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\bR\x05index\x12\x1c\n" +
-	"\ttransient\x18\x03 \x01(\bR\ttransient\"+\n" +
+	"\ttransient\x18\x03 \x01(\bR\ttransient\x12\x16\n" +
+	"\x06unique\x18\x04 \x01(\bR\x06unique\x12\x1b\n" +
+	"\trefers_to\x18\x05 \x01(\tR\brefersTo\x12\x12\n" +
+	"\x04copy\x18\x06 \x03(\tR\x04copy\"+\n" +
 	"\x0fCommandsOptions\x12\x18\n" +
-	"\aconcern\x18\x01 \x01(\tR\aconcern\"-\n" +
+	"\aconcern\x18\x01 \x01(\tR\aconcern\"z\n" +
 	"\x0eCommandOptions\x12\x1b\n" +
-	"\tread_only\x18\x01 \x01(\bR\breadOnly:T\n" +
+	"\tread_only\x18\x01 \x01(\bR\breadOnly\x12\"\n" +
+	"\fcompensation\x18\x02 \x01(\tR\fcompensation\x12'\n" +
+	"\x0fno_compensation\x18\x03 \x01(\bR\x0enoCompensation:T\n" +
 	"\aconcern\x12\x1f.google.protobuf.MessageOptions\x18\xe4\x90\x03 \x01(\v2\x17.rkcy.v1.ConcernOptionsR\aconcern:L\n" +
 	"\x05field\x12\x1d.google.protobuf.FieldOptions\x18\xe5\x90\x03 \x01(\v2\x15.rkcy.v1.FieldOptionsR\x05field:W\n" +
 	"\bcommands\x12\x1f.google.protobuf.ServiceOptions\x18\xe6\x90\x03 \x01(\v2\x18.rkcy.v1.CommandsOptionsR\bcommands:S\n" +

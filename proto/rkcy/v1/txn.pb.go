@@ -117,7 +117,7 @@ type Mode int32
 const (
 	// Two-phase commit in the log, strictly serializable.
 	Mode_MODE_ISOLATED Mode = 0
-	// Every step commits at once; compensations undo it on failure. Reserved.
+	// Every visit commits at once; compensations undo it on failure.
 	Mode_MODE_SAGA Mode = 1
 )
 
@@ -205,6 +205,73 @@ func (x Access) Number() protoreflect.EnumNumber {
 // Deprecated: Use Access.Descriptor instead.
 func (Access) EnumDescriptor() ([]byte, []int) {
 	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{2}
+}
+
+type Condition_Operator int32
+
+const (
+	Condition_OPERATOR_UNSPECIFIED      Condition_Operator = 0
+	Condition_OPERATOR_EQUAL            Condition_Operator = 1
+	Condition_OPERATOR_NOT_EQUAL        Condition_Operator = 2
+	Condition_OPERATOR_LESS             Condition_Operator = 3
+	Condition_OPERATOR_LESS_OR_EQUAL    Condition_Operator = 4
+	Condition_OPERATOR_GREATER          Condition_Operator = 5
+	Condition_OPERATOR_GREATER_OR_EQUAL Condition_Operator = 6
+	Condition_OPERATOR_SET              Condition_Operator = 7
+	Condition_OPERATOR_NOT_SET          Condition_Operator = 8
+)
+
+// Enum value maps for Condition_Operator.
+var (
+	Condition_Operator_name = map[int32]string{
+		0: "OPERATOR_UNSPECIFIED",
+		1: "OPERATOR_EQUAL",
+		2: "OPERATOR_NOT_EQUAL",
+		3: "OPERATOR_LESS",
+		4: "OPERATOR_LESS_OR_EQUAL",
+		5: "OPERATOR_GREATER",
+		6: "OPERATOR_GREATER_OR_EQUAL",
+		7: "OPERATOR_SET",
+		8: "OPERATOR_NOT_SET",
+	}
+	Condition_Operator_value = map[string]int32{
+		"OPERATOR_UNSPECIFIED":      0,
+		"OPERATOR_EQUAL":            1,
+		"OPERATOR_NOT_EQUAL":        2,
+		"OPERATOR_LESS":             3,
+		"OPERATOR_LESS_OR_EQUAL":    4,
+		"OPERATOR_GREATER":          5,
+		"OPERATOR_GREATER_OR_EQUAL": 6,
+		"OPERATOR_SET":              7,
+		"OPERATOR_NOT_SET":          8,
+	}
+)
+
+func (x Condition_Operator) Enum() *Condition_Operator {
+	p := new(Condition_Operator)
+	*p = x
+	return p
+}
+
+func (x Condition_Operator) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Condition_Operator) Descriptor() protoreflect.EnumDescriptor {
+	return file_rkcy_v1_txn_proto_enumTypes[3].Descriptor()
+}
+
+func (Condition_Operator) Type() protoreflect.EnumType {
+	return &file_rkcy_v1_txn_proto_enumTypes[3]
+}
+
+func (x Condition_Operator) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Condition_Operator.Descriptor instead.
+func (Condition_Operator) EnumDescriptor() ([]byte, []int) {
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{3, 0}
 }
 
 type Error struct {
@@ -349,8 +416,14 @@ type Step struct {
 	Command string                 `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
 	Payload []byte                 `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
 	// What the submitter expects; the processor goes by the command itself.
-	Access        Access   `protobuf:"varint,5,opt,name=access,proto3,enum=rkcy.v1.Access" json:"access,omitempty"`
-	Inputs        []*Input `protobuf:"bytes,6,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	Access Access   `protobuf:"varint,5,opt,name=access,proto3,enum=rkcy.v1.Access" json:"access,omitempty"`
+	Inputs []*Input `protobuf:"bytes,6,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	// Saga: the command that undoes this one; empty if none is needed.
+	Compensation string `protobuf:"bytes,7,opt,name=compensation,proto3" json:"compensation,omitempty"`
+	// Saga: the compensation's payload is this step's result, not its payload.
+	CompensateWithResult bool `protobuf:"varint,8,opt,name=compensate_with_result,json=compensateWithResult,proto3" json:"compensate_with_result,omitempty"`
+	// The step does not run if all of these hold.
+	SkipWhen      []*Condition `protobuf:"bytes,9,rep,name=skip_when,json=skipWhen,proto3" json:"skip_when,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -427,6 +500,107 @@ func (x *Step) GetInputs() []*Input {
 	return nil
 }
 
+func (x *Step) GetCompensation() string {
+	if x != nil {
+		return x.Compensation
+	}
+	return ""
+}
+
+func (x *Step) GetCompensateWithResult() bool {
+	if x != nil {
+		return x.CompensateWithResult
+	}
+	return false
+}
+
+func (x *Step) GetSkipWhen() []*Condition {
+	if x != nil {
+		return x.SkipWhen
+	}
+	return nil
+}
+
+// Condition compares a field of an earlier step's result with a value.
+type Condition struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	FromStep uint32                 `protobuf:"varint,1,opt,name=from_step,json=fromStep,proto3" json:"from_step,omitempty"`
+	FromType string                 `protobuf:"bytes,2,opt,name=from_type,json=fromType,proto3" json:"from_type,omitempty"`
+	// Field path in the result, dotted: a scalar, or any field for SET.
+	FromPath string             `protobuf:"bytes,3,opt,name=from_path,json=fromPath,proto3" json:"from_path,omitempty"`
+	Operator Condition_Operator `protobuf:"varint,4,opt,name=operator,proto3,enum=rkcy.v1.Condition_Operator" json:"operator,omitempty"`
+	// The value as text: numbers in decimal, bools as true and false, enums as
+	// numbers.
+	Value         string `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Condition) Reset() {
+	*x = Condition{}
+	mi := &file_rkcy_v1_txn_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Condition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Condition) ProtoMessage() {}
+
+func (x *Condition) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_txn_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Condition.ProtoReflect.Descriptor instead.
+func (*Condition) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Condition) GetFromStep() uint32 {
+	if x != nil {
+		return x.FromStep
+	}
+	return 0
+}
+
+func (x *Condition) GetFromType() string {
+	if x != nil {
+		return x.FromType
+	}
+	return ""
+}
+
+func (x *Condition) GetFromPath() string {
+	if x != nil {
+		return x.FromPath
+	}
+	return ""
+}
+
+func (x *Condition) GetOperator() Condition_Operator {
+	if x != nil {
+		return x.Operator
+	}
+	return Condition_OPERATOR_UNSPECIFIED
+}
+
+func (x *Condition) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // VisitPlan lists the steps that run in one visit to one instance.
 type VisitPlan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -437,7 +611,7 @@ type VisitPlan struct {
 
 func (x *VisitPlan) Reset() {
 	*x = VisitPlan{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[3]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +623,7 @@ func (x *VisitPlan) String() string {
 func (*VisitPlan) ProtoMessage() {}
 
 func (x *VisitPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[3]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +636,7 @@ func (x *VisitPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VisitPlan.ProtoReflect.Descriptor instead.
 func (*VisitPlan) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{3}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *VisitPlan) GetSteps() []uint32 {
@@ -484,7 +658,7 @@ type ReplyTo struct {
 
 func (x *ReplyTo) Reset() {
 	*x = ReplyTo{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[4]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +670,7 @@ func (x *ReplyTo) String() string {
 func (*ReplyTo) ProtoMessage() {}
 
 func (x *ReplyTo) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[4]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +683,7 @@ func (x *ReplyTo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplyTo.ProtoReflect.Descriptor instead.
 func (*ReplyTo) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{4}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReplyTo) GetPartition() int32 {
@@ -542,14 +716,17 @@ type Transaction struct {
 	Steps           []*Step      `protobuf:"bytes,7,rep,name=steps,proto3" json:"steps,omitempty"`
 	Visits          []*VisitPlan `protobuf:"bytes,8,rep,name=visits,proto3" json:"visits,omitempty"`
 	// W3C trace context and the like.
-	Headers       map[string]string `protobuf:"bytes,9,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Headers     map[string]string `protobuf:"bytes,9,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Idempotency *Idempotency      `protobuf:"bytes,10,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
+	// Unix time in ms before which the first visit does not run. 0: at once.
+	NotBeforeMs   int64 `protobuf:"varint,11,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Transaction) Reset() {
 	*x = Transaction{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[5]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -561,7 +738,7 @@ func (x *Transaction) String() string {
 func (*Transaction) ProtoMessage() {}
 
 func (x *Transaction) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[5]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -574,7 +751,7 @@ func (x *Transaction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transaction.ProtoReflect.Descriptor instead.
 func (*Transaction) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{5}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Transaction) GetId() []byte {
@@ -640,19 +817,99 @@ func (x *Transaction) GetHeaders() map[string]string {
 	return nil
 }
 
+func (x *Transaction) GetIdempotency() *Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return nil
+}
+
+func (x *Transaction) GetNotBeforeMs() int64 {
+	if x != nil {
+		return x.NotBeforeMs
+	}
+	return 0
+}
+
+// Idempotency makes repeats of a request one transaction.
+type Idempotency struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the client, made unique per Concern of the first step.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Of the request; the same key with another one is refused.
+	Fingerprint []byte `protobuf:"bytes,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// The partition that has the entry.
+	Home          *Participant `protobuf:"bytes,3,opt,name=home,proto3" json:"home,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Idempotency) Reset() {
+	*x = Idempotency{}
+	mi := &file_rkcy_v1_txn_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Idempotency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Idempotency) ProtoMessage() {}
+
+func (x *Idempotency) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_txn_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Idempotency.ProtoReflect.Descriptor instead.
+func (*Idempotency) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Idempotency) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Idempotency) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *Idempotency) GetHome() *Participant {
+	if x != nil {
+		return x.Home
+	}
+	return nil
+}
+
 // StepResult is what a handler returned.
 type StepResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Value []byte                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
 	// Version of the instance that the step saw or made. 0: it does not exist.
-	Version       uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The step did not run, since its condition held.
+	Skipped       bool `protobuf:"varint,3,opt,name=skipped,proto3" json:"skipped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StepResult) Reset() {
 	*x = StepResult{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[6]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +921,7 @@ func (x *StepResult) String() string {
 func (*StepResult) ProtoMessage() {}
 
 func (x *StepResult) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[6]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +934,7 @@ func (x *StepResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepResult.ProtoReflect.Descriptor instead.
 func (*StepResult) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{6}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StepResult) GetValue() []byte {
@@ -694,6 +951,13 @@ func (x *StepResult) GetVersion() uint64 {
 	return 0
 }
 
+func (x *StepResult) GetSkipped() bool {
+	if x != nil {
+		return x.Skipped
+	}
+	return false
+}
+
 // Participant is a partition that holds something for a transaction.
 type Participant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -706,7 +970,7 @@ type Participant struct {
 
 func (x *Participant) Reset() {
 	*x = Participant{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[7]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +982,7 @@ func (x *Participant) String() string {
 func (*Participant) ProtoMessage() {}
 
 func (x *Participant) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[7]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +995,7 @@ func (x *Participant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Participant.ProtoReflect.Descriptor instead.
 func (*Participant) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{7}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Participant) GetTopic() string {
@@ -757,15 +1021,23 @@ type Visit struct {
 	// Index into txn.visits.
 	Visit uint32 `protobuf:"varint,3,opt,name=visit,proto3" json:"visit,omitempty"`
 	// By step index; steps that have not run yet have an empty result.
-	Results       []*StepResult  `protobuf:"bytes,4,rep,name=results,proto3" json:"results,omitempty"`
-	Participants  []*Participant `protobuf:"bytes,5,rep,name=participants,proto3" json:"participants,omitempty"`
+	Results      []*StepResult  `protobuf:"bytes,4,rep,name=results,proto3" json:"results,omitempty"`
+	Participants []*Participant `protobuf:"bytes,5,rep,name=participants,proto3" json:"participants,omitempty"`
+	// Asks the home of the idempotency key; the first visit follows.
+	Claim bool `protobuf:"varint,6,opt,name=claim,proto3" json:"claim,omitempty"`
+	// Set while a saga is undone: why.
+	Undo *Error `protobuf:"bytes,7,opt,name=undo,proto3" json:"undo,omitempty"`
+	// How often the compensation was refused.
+	Tries uint32 `protobuf:"varint,8,opt,name=tries,proto3" json:"tries,omitempty"`
+	// What the parents of changed children will be told at the commit point.
+	Related       []*Related `protobuf:"bytes,9,rep,name=related,proto3" json:"related,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Visit) Reset() {
 	*x = Visit{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[8]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +1049,7 @@ func (x *Visit) String() string {
 func (*Visit) ProtoMessage() {}
 
 func (x *Visit) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[8]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +1062,7 @@ func (x *Visit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Visit.ProtoReflect.Descriptor instead.
 func (*Visit) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{8}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Visit) GetTxn() *Transaction {
@@ -828,6 +1100,310 @@ func (x *Visit) GetParticipants() []*Participant {
 	return nil
 }
 
+func (x *Visit) GetClaim() bool {
+	if x != nil {
+		return x.Claim
+	}
+	return false
+}
+
+func (x *Visit) GetUndo() *Error {
+	if x != nil {
+		return x.Undo
+	}
+	return nil
+}
+
+func (x *Visit) GetTries() uint32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
+func (x *Visit) GetRelated() []*Related {
+	if x != nil {
+		return x.Related
+	}
+	return nil
+}
+
+// Cancel asks a partition to refuse a transaction.
+type Cancel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	TxnId []byte                 `protobuf:"bytes,1,opt,name=txn_id,json=txnId,proto3" json:"txn_id,omitempty"`
+	// Unix time in ms after which the transaction cannot exist any more.
+	ExpiresMs     int64 `protobuf:"varint,2,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cancel) Reset() {
+	*x = Cancel{}
+	mi := &file_rkcy_v1_txn_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cancel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cancel) ProtoMessage() {}
+
+func (x *Cancel) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_txn_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
+func (*Cancel) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Cancel) GetTxnId() []byte {
+	if x != nil {
+		return x.TxnId
+	}
+	return nil
+}
+
+func (x *Cancel) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+// Retry asks a partition to go on with a stuck saga.
+type Retry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TxnId         []byte                 `protobuf:"bytes,1,opt,name=txn_id,json=txnId,proto3" json:"txn_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_rkcy_v1_txn_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_txn_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Retry) GetTxnId() []byte {
+	if x != nil {
+		return x.TxnId
+	}
+	return nil
+}
+
+// Outcome tells the home of an idempotency key how a transaction ended.
+type Outcome struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Response      *Response              `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outcome) Reset() {
+	*x = Outcome{}
+	mi := &file_rkcy_v1_txn_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outcome) ProtoMessage() {}
+
+func (x *Outcome) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_txn_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
+func (*Outcome) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Outcome) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Outcome) GetResponse() *Response {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+// Related tells a parent's partition of a child that refers to it.
+type Related struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Parent string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	Child  *RelatedInstance       `protobuf:"bytes,2,opt,name=child,proto3" json:"child,omitempty"`
+	// The child no longer refers to the parent.
+	Removed       bool `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Related) Reset() {
+	*x = Related{}
+	mi := &file_rkcy_v1_txn_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Related) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Related) ProtoMessage() {}
+
+func (x *Related) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_txn_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Related.ProtoReflect.Descriptor instead.
+func (*Related) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Related) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *Related) GetChild() *RelatedInstance {
+	if x != nil {
+		return x.Child
+	}
+	return nil
+}
+
+func (x *Related) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+// RelatedInstance is what a parent knows of a child.
+type RelatedInstance struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Concern string                 `protobuf:"bytes,1,opt,name=concern,proto3" json:"concern,omitempty"`
+	Key     string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The child's message with the copied fields only, serialized.
+	Value         []byte `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelatedInstance) Reset() {
+	*x = RelatedInstance{}
+	mi := &file_rkcy_v1_txn_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelatedInstance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelatedInstance) ProtoMessage() {}
+
+func (x *RelatedInstance) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_txn_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelatedInstance.ProtoReflect.Descriptor instead.
+func (*RelatedInstance) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RelatedInstance) GetConcern() string {
+	if x != nil {
+		return x.Concern
+	}
+	return ""
+}
+
+func (x *RelatedInstance) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RelatedInstance) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // Marker ends a transaction at a participant.
 type Marker struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -840,7 +1416,7 @@ type Marker struct {
 
 func (x *Marker) Reset() {
 	*x = Marker{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[9]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +1428,7 @@ func (x *Marker) String() string {
 func (*Marker) ProtoMessage() {}
 
 func (x *Marker) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[9]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +1441,7 @@ func (x *Marker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Marker.ProtoReflect.Descriptor instead.
 func (*Marker) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{9}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Marker) GetTxnId() []byte {
@@ -896,6 +1472,10 @@ type ProcessRecord struct {
 	//
 	//	*ProcessRecord_Visit
 	//	*ProcessRecord_Marker
+	//	*ProcessRecord_Outcome
+	//	*ProcessRecord_Cancel
+	//	*ProcessRecord_Retry
+	//	*ProcessRecord_Related
 	Kind          isProcessRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -903,7 +1483,7 @@ type ProcessRecord struct {
 
 func (x *ProcessRecord) Reset() {
 	*x = ProcessRecord{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[10]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1495,7 @@ func (x *ProcessRecord) String() string {
 func (*ProcessRecord) ProtoMessage() {}
 
 func (x *ProcessRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[10]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1508,7 @@ func (x *ProcessRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRecord.ProtoReflect.Descriptor instead.
 func (*ProcessRecord) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{10}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ProcessRecord) GetKind() isProcessRecord_Kind {
@@ -956,6 +1536,42 @@ func (x *ProcessRecord) GetMarker() *Marker {
 	return nil
 }
 
+func (x *ProcessRecord) GetOutcome() *Outcome {
+	if x != nil {
+		if x, ok := x.Kind.(*ProcessRecord_Outcome); ok {
+			return x.Outcome
+		}
+	}
+	return nil
+}
+
+func (x *ProcessRecord) GetCancel() *Cancel {
+	if x != nil {
+		if x, ok := x.Kind.(*ProcessRecord_Cancel); ok {
+			return x.Cancel
+		}
+	}
+	return nil
+}
+
+func (x *ProcessRecord) GetRetry() *Retry {
+	if x != nil {
+		if x, ok := x.Kind.(*ProcessRecord_Retry); ok {
+			return x.Retry
+		}
+	}
+	return nil
+}
+
+func (x *ProcessRecord) GetRelated() *Related {
+	if x != nil {
+		if x, ok := x.Kind.(*ProcessRecord_Related); ok {
+			return x.Related
+		}
+	}
+	return nil
+}
+
 type isProcessRecord_Kind interface {
 	isProcessRecord_Kind()
 }
@@ -968,9 +1584,33 @@ type ProcessRecord_Marker struct {
 	Marker *Marker `protobuf:"bytes,2,opt,name=marker,proto3,oneof"`
 }
 
+type ProcessRecord_Outcome struct {
+	Outcome *Outcome `protobuf:"bytes,3,opt,name=outcome,proto3,oneof"`
+}
+
+type ProcessRecord_Cancel struct {
+	Cancel *Cancel `protobuf:"bytes,4,opt,name=cancel,proto3,oneof"`
+}
+
+type ProcessRecord_Retry struct {
+	Retry *Retry `protobuf:"bytes,5,opt,name=retry,proto3,oneof"`
+}
+
+type ProcessRecord_Related struct {
+	Related *Related `protobuf:"bytes,6,opt,name=related,proto3,oneof"`
+}
+
 func (*ProcessRecord_Visit) isProcessRecord_Kind() {}
 
 func (*ProcessRecord_Marker) isProcessRecord_Kind() {}
+
+func (*ProcessRecord_Outcome) isProcessRecord_Kind() {}
+
+func (*ProcessRecord_Cancel) isProcessRecord_Kind() {}
+
+func (*ProcessRecord_Retry) isProcessRecord_Kind() {}
+
+func (*ProcessRecord_Related) isProcessRecord_Kind() {}
 
 // Instance is the state of one instance. An absent instance has version 0.
 type Instance struct {
@@ -979,14 +1619,16 @@ type Instance struct {
 	// instance does not exist.
 	Value []byte `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
 	// 1 at creation, one more with every commit.
-	Version       uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Children that refer to it, in order of (concern, key).
+	Related       []*RelatedInstance `protobuf:"bytes,3,rep,name=related,proto3" json:"related,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[11]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1640,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[11]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1653,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{11}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Instance) GetValue() []byte {
@@ -1026,6 +1668,13 @@ func (x *Instance) GetVersion() uint64 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *Instance) GetRelated() []*RelatedInstance {
+	if x != nil {
+		return x.Related
+	}
+	return nil
 }
 
 // Hold is a transaction's lock on an instance, with what it prepared.
@@ -1046,7 +1695,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[12]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1707,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[12]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1720,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{12}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Hold) GetTxnId() []byte {
@@ -1141,14 +1790,19 @@ type Parked struct {
 	Access Access `protobuf:"varint,4,opt,name=access,proto3,enum=rkcy.v1.Access" json:"access,omitempty"`
 	// The transaction died here and gave up what it held. It takes no hold when
 	// its turn comes: visit, its next attempt, starts then.
-	Restart       bool `protobuf:"varint,5,opt,name=restart,proto3" json:"restart,omitempty"`
+	Restart bool `protobuf:"varint,5,opt,name=restart,proto3" json:"restart,omitempty"`
+	// Unix time in ms at which it goes on by itself; it then waits for a time, not
+	// behind a hold.
+	DueMs int64 `protobuf:"varint,6,opt,name=due_ms,json=dueMs,proto3" json:"due_ms,omitempty"`
+	// It goes on only when somebody asks for it.
+	Stuck         bool `protobuf:"varint,7,opt,name=stuck,proto3" json:"stuck,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Parked) Reset() {
 	*x = Parked{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[13]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1814,7 @@ func (x *Parked) String() string {
 func (*Parked) ProtoMessage() {}
 
 func (x *Parked) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[13]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1827,7 @@ func (x *Parked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parked.ProtoReflect.Descriptor instead.
 func (*Parked) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{13}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Parked) GetSequence() uint64 {
@@ -1211,6 +1865,160 @@ func (x *Parked) GetRestart() bool {
 	return false
 }
 
+func (x *Parked) GetDueMs() int64 {
+	if x != nil {
+		return x.DueMs
+	}
+	return 0
+}
+
+func (x *Parked) GetStuck() bool {
+	if x != nil {
+		return x.Stuck
+	}
+	return false
+}
+
+// Entry is what the home of an idempotency key knows.
+type Entry struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Key         string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Fingerprint []byte                 `protobuf:"bytes,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	TxnId       []byte                 `protobuf:"bytes,3,opt,name=txn_id,json=txnId,proto3" json:"txn_id,omitempty"`
+	ExpiresMs   int64                  `protobuf:"varint,4,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	// Present once the transaction has ended.
+	Outcome *Response `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Others who asked for the same, while it runs.
+	Waiters       []*Waiter `protobuf:"bytes,6,rep,name=waiters,proto3" json:"waiters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Entry) Reset() {
+	*x = Entry{}
+	mi := &file_rkcy_v1_txn_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Entry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Entry) ProtoMessage() {}
+
+func (x *Entry) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_txn_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Entry.ProtoReflect.Descriptor instead.
+func (*Entry) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Entry) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Entry) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *Entry) GetTxnId() []byte {
+	if x != nil {
+		return x.TxnId
+	}
+	return nil
+}
+
+func (x *Entry) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *Entry) GetOutcome() *Response {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *Entry) GetWaiters() []*Waiter {
+	if x != nil {
+		return x.Waiters
+	}
+	return nil
+}
+
+// Waiter is a repeat of a request that waits for the first one's outcome.
+type Waiter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TxnId         []byte                 `protobuf:"bytes,1,opt,name=txn_id,json=txnId,proto3" json:"txn_id,omitempty"`
+	ReplyTo       *ReplyTo               `protobuf:"bytes,2,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waiter) Reset() {
+	*x = Waiter{}
+	mi := &file_rkcy_v1_txn_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waiter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waiter) ProtoMessage() {}
+
+func (x *Waiter) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_txn_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waiter.ProtoReflect.Descriptor instead.
+func (*Waiter) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Waiter) GetTxnId() []byte {
+	if x != nil {
+		return x.TxnId
+	}
+	return nil
+}
+
+func (x *Waiter) GetReplyTo() *ReplyTo {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return nil
+}
+
 // StateRecord is the value of a record on a state topic.
 type StateRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1218,6 +2026,8 @@ type StateRecord struct {
 	//
 	//	*StateRecord_Hold
 	//	*StateRecord_Parked
+	//	*StateRecord_Entry
+	//	*StateRecord_Cancel
 	Kind          isStateRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1225,7 +2035,7 @@ type StateRecord struct {
 
 func (x *StateRecord) Reset() {
 	*x = StateRecord{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[14]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +2047,7 @@ func (x *StateRecord) String() string {
 func (*StateRecord) ProtoMessage() {}
 
 func (x *StateRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[14]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +2060,7 @@ func (x *StateRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRecord.ProtoReflect.Descriptor instead.
 func (*StateRecord) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{14}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StateRecord) GetKind() isStateRecord_Kind {
@@ -1278,6 +2088,24 @@ func (x *StateRecord) GetParked() *Parked {
 	return nil
 }
 
+func (x *StateRecord) GetEntry() *Entry {
+	if x != nil {
+		if x, ok := x.Kind.(*StateRecord_Entry); ok {
+			return x.Entry
+		}
+	}
+	return nil
+}
+
+func (x *StateRecord) GetCancel() *Cancel {
+	if x != nil {
+		if x, ok := x.Kind.(*StateRecord_Cancel); ok {
+			return x.Cancel
+		}
+	}
+	return nil
+}
+
 type isStateRecord_Kind interface {
 	isStateRecord_Kind()
 }
@@ -1290,9 +2118,21 @@ type StateRecord_Parked struct {
 	Parked *Parked `protobuf:"bytes,2,opt,name=parked,proto3,oneof"`
 }
 
+type StateRecord_Entry struct {
+	Entry *Entry `protobuf:"bytes,3,opt,name=entry,proto3,oneof"`
+}
+
+type StateRecord_Cancel struct {
+	Cancel *Cancel `protobuf:"bytes,4,opt,name=cancel,proto3,oneof"`
+}
+
 func (*StateRecord_Hold) isStateRecord_Kind() {}
 
 func (*StateRecord_Parked) isStateRecord_Kind() {}
+
+func (*StateRecord_Entry) isStateRecord_Kind() {}
+
+func (*StateRecord_Cancel) isStateRecord_Kind() {}
 
 // Response is the value of a record on the response topic.
 type Response struct {
@@ -1302,15 +2142,17 @@ type Response struct {
 	// Absent when the transaction committed.
 	Error *Error `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	// By step index, when the transaction committed.
-	Results       []*StepResult `protobuf:"bytes,4,rep,name=results,proto3" json:"results,omitempty"`
-	Attempts      uint32        `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Results  []*StepResult `protobuf:"bytes,4,rep,name=results,proto3" json:"results,omitempty"`
+	Attempts uint32        `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// The transaction that did the work, where this one was a repeat of it.
+	OriginalTxnId []byte `protobuf:"bytes,6,opt,name=original_txn_id,json=originalTxnId,proto3" json:"original_txn_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[15]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +2164,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[15]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +2177,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{15}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Response) GetTxnId() []byte {
@@ -1373,6 +2215,13 @@ func (x *Response) GetAttempts() uint32 {
 	return 0
 }
 
+func (x *Response) GetOriginalTxnId() []byte {
+	if x != nil {
+		return x.OriginalTxnId
+	}
+	return nil
+}
+
 // Quarantined is the value of a record on an error topic.
 type Quarantined struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1390,7 +2239,7 @@ type Quarantined struct {
 
 func (x *Quarantined) Reset() {
 	*x = Quarantined{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[16]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +2251,7 @@ func (x *Quarantined) String() string {
 func (*Quarantined) ProtoMessage() {}
 
 func (x *Quarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[16]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +2264,7 @@ func (x *Quarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quarantined.ProtoReflect.Descriptor instead.
 func (*Quarantined) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{16}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Quarantined) GetTopic() string {
@@ -1487,7 +2336,7 @@ type UpdatePayload struct {
 
 func (x *UpdatePayload) Reset() {
 	*x = UpdatePayload{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[17]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +2348,7 @@ func (x *UpdatePayload) String() string {
 func (*UpdatePayload) ProtoMessage() {}
 
 func (x *UpdatePayload) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[17]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +2361,7 @@ func (x *UpdatePayload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePayload.ProtoReflect.Descriptor instead.
 func (*UpdatePayload) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{17}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UpdatePayload) GetValue() []byte {
@@ -1538,7 +2387,7 @@ type Empty struct {
 
 func (x *Empty) Reset() {
 	*x = Empty{}
-	mi := &file_rkcy_v1_txn_proto_msgTypes[18]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +2399,7 @@ func (x *Empty) String() string {
 func (*Empty) ProtoMessage() {}
 
 func (x *Empty) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_txn_proto_msgTypes[18]
+	mi := &file_rkcy_v1_txn_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +2412,7 @@ func (x *Empty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Empty.ProtoReflect.Descriptor instead.
 func (*Empty) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{18}
+	return file_rkcy_v1_txn_proto_rawDescGZIP(), []int{27}
 }
 
 var File_rkcy_v1_txn_proto protoreflect.FileDescriptor
@@ -1582,19 +2431,38 @@ const file_rkcy_v1_txn_proto_rawDesc = "" +
 	"\tfrom_step\x18\x01 \x01(\rR\bfromStep\x12\x1b\n" +
 	"\tfrom_type\x18\x02 \x01(\tR\bfromType\x12\x1b\n" +
 	"\tfrom_path\x18\x03 \x01(\tR\bfromPath\x12\x17\n" +
-	"\ato_path\x18\x04 \x01(\tR\x06toPath\"\xb7\x01\n" +
+	"\ato_path\x18\x04 \x01(\tR\x06toPath\"\xc2\x02\n" +
 	"\x04Step\x12\x18\n" +
 	"\aconcern\x18\x01 \x01(\tR\aconcern\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
 	"\acommand\x18\x03 \x01(\tR\acommand\x12\x18\n" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12'\n" +
 	"\x06access\x18\x05 \x01(\x0e2\x0f.rkcy.v1.AccessR\x06access\x12&\n" +
-	"\x06inputs\x18\x06 \x03(\v2\x0e.rkcy.v1.InputR\x06inputs\"!\n" +
+	"\x06inputs\x18\x06 \x03(\v2\x0e.rkcy.v1.InputR\x06inputs\x12\"\n" +
+	"\fcompensation\x18\a \x01(\tR\fcompensation\x124\n" +
+	"\x16compensate_with_result\x18\b \x01(\bR\x14compensateWithResult\x12/\n" +
+	"\tskip_when\x18\t \x03(\v2\x12.rkcy.v1.ConditionR\bskipWhen\"\x90\x03\n" +
+	"\tCondition\x12\x1b\n" +
+	"\tfrom_step\x18\x01 \x01(\rR\bfromStep\x12\x1b\n" +
+	"\tfrom_type\x18\x02 \x01(\tR\bfromType\x12\x1b\n" +
+	"\tfrom_path\x18\x03 \x01(\tR\bfromPath\x127\n" +
+	"\boperator\x18\x04 \x01(\x0e2\x1b.rkcy.v1.Condition.OperatorR\boperator\x12\x14\n" +
+	"\x05value\x18\x05 \x01(\tR\x05value\"\xdc\x01\n" +
+	"\bOperator\x12\x18\n" +
+	"\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eOPERATOR_EQUAL\x10\x01\x12\x16\n" +
+	"\x12OPERATOR_NOT_EQUAL\x10\x02\x12\x11\n" +
+	"\rOPERATOR_LESS\x10\x03\x12\x1a\n" +
+	"\x16OPERATOR_LESS_OR_EQUAL\x10\x04\x12\x14\n" +
+	"\x10OPERATOR_GREATER\x10\x05\x12\x1d\n" +
+	"\x19OPERATOR_GREATER_OR_EQUAL\x10\x06\x12\x10\n" +
+	"\fOPERATOR_SET\x10\a\x12\x14\n" +
+	"\x10OPERATOR_NOT_SET\x10\b\"!\n" +
 	"\tVisitPlan\x12\x14\n" +
 	"\x05steps\x18\x01 \x03(\rR\x05steps\";\n" +
 	"\aReplyTo\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x12\n" +
-	"\x04edge\x18\x02 \x01(\x06R\x04edge\"\xb0\x03\n" +
+	"\x04edge\x18\x02 \x01(\x06R\x04edge\"\x8c\x04\n" +
 	"\vTransaction\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12$\n" +
 	"\x0esubmit_time_ms\x18\x02 \x01(\x03R\fsubmitTimeMs\x12\x1f\n" +
@@ -1605,36 +2473,69 @@ const file_rkcy_v1_txn_proto_rawDesc = "" +
 	"\breply_to\x18\x06 \x01(\v2\x10.rkcy.v1.ReplyToR\areplyTo\x12#\n" +
 	"\x05steps\x18\a \x03(\v2\r.rkcy.v1.StepR\x05steps\x12*\n" +
 	"\x06visits\x18\b \x03(\v2\x12.rkcy.v1.VisitPlanR\x06visits\x12;\n" +
-	"\aheaders\x18\t \x03(\v2!.rkcy.v1.Transaction.HeadersEntryR\aheaders\x1a:\n" +
+	"\aheaders\x18\t \x03(\v2!.rkcy.v1.Transaction.HeadersEntryR\aheaders\x126\n" +
+	"\vidempotency\x18\n" +
+	" \x01(\v2\x14.rkcy.v1.IdempotencyR\vidempotency\x12\"\n" +
+	"\rnot_before_ms\x18\v \x01(\x03R\vnotBeforeMs\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\n" +
-	"\x10\x14\"<\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\f\x10\x14\"k\n" +
+	"\vIdempotency\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
+	"\vfingerprint\x18\x02 \x01(\fR\vfingerprint\x12(\n" +
+	"\x04home\x18\x03 \x01(\v2\x14.rkcy.v1.ParticipantR\x04home\"V\n" +
 	"\n" +
 	"StepResult\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\"A\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x18\n" +
+	"\askipped\x18\x03 \x01(\bR\askipped\"A\n" +
 	"\vParticipant\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
-	"\tpartition\x18\x02 \x01(\x05R\tpartition\"\xc8\x01\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\"\xc4\x02\n" +
 	"\x05Visit\x12&\n" +
 	"\x03txn\x18\x01 \x01(\v2\x14.rkcy.v1.TransactionR\x03txn\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05visit\x18\x03 \x01(\rR\x05visit\x12-\n" +
 	"\aresults\x18\x04 \x03(\v2\x13.rkcy.v1.StepResultR\aresults\x128\n" +
-	"\fparticipants\x18\x05 \x03(\v2\x14.rkcy.v1.ParticipantR\fparticipants\"Q\n" +
+	"\fparticipants\x18\x05 \x03(\v2\x14.rkcy.v1.ParticipantR\fparticipants\x12\x14\n" +
+	"\x05claim\x18\x06 \x01(\bR\x05claim\x12\"\n" +
+	"\x04undo\x18\a \x01(\v2\x0e.rkcy.v1.ErrorR\x04undo\x12\x14\n" +
+	"\x05tries\x18\b \x01(\rR\x05tries\x12*\n" +
+	"\arelated\x18\t \x03(\v2\x10.rkcy.v1.RelatedR\arelated\">\n" +
+	"\x06Cancel\x12\x15\n" +
+	"\x06txn_id\x18\x01 \x01(\fR\x05txnId\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x02 \x01(\x03R\texpiresMs\"\x1e\n" +
+	"\x05Retry\x12\x15\n" +
+	"\x06txn_id\x18\x01 \x01(\fR\x05txnId\"J\n" +
+	"\aOutcome\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
+	"\bresponse\x18\x02 \x01(\v2\x11.rkcy.v1.ResponseR\bresponse\"k\n" +
+	"\aRelated\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12.\n" +
+	"\x05child\x18\x02 \x01(\v2\x18.rkcy.v1.RelatedInstanceR\x05child\x12\x18\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\"S\n" +
+	"\x0fRelatedInstance\x12\x18\n" +
+	"\aconcern\x18\x01 \x01(\tR\aconcern\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\"Q\n" +
 	"\x06Marker\x12\x15\n" +
 	"\x06txn_id\x18\x01 \x01(\fR\x05txnId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x16\n" +
-	"\x06commit\x18\x03 \x01(\bR\x06commit\"p\n" +
+	"\x06commit\x18\x03 \x01(\bR\x06commit\"\x9f\x02\n" +
 	"\rProcessRecord\x12&\n" +
 	"\x05visit\x18\x01 \x01(\v2\x0e.rkcy.v1.VisitH\x00R\x05visit\x12)\n" +
-	"\x06marker\x18\x02 \x01(\v2\x0f.rkcy.v1.MarkerH\x00R\x06markerB\x06\n" +
-	"\x04kindJ\x04\b\x03\x10\n" +
-	"\":\n" +
+	"\x06marker\x18\x02 \x01(\v2\x0f.rkcy.v1.MarkerH\x00R\x06marker\x12,\n" +
+	"\aoutcome\x18\x03 \x01(\v2\x10.rkcy.v1.OutcomeH\x00R\aoutcome\x12)\n" +
+	"\x06cancel\x18\x04 \x01(\v2\x0f.rkcy.v1.CancelH\x00R\x06cancel\x12&\n" +
+	"\x05retry\x18\x05 \x01(\v2\x0e.rkcy.v1.RetryH\x00R\x05retry\x12,\n" +
+	"\arelated\x18\x06 \x01(\v2\x10.rkcy.v1.RelatedH\x00R\arelatedB\x06\n" +
+	"\x04kindJ\x04\b\a\x10\n" +
+	"\"n\n" +
 	"\bInstance\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\"\x87\x02\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x122\n" +
+	"\arelated\x18\x03 \x03(\v2\x18.rkcy.v1.RelatedInstanceR\arelated\"\x87\x02\n" +
 	"\x04Hold\x12\x15\n" +
 	"\x06txn_id\x18\x01 \x01(\fR\x05txnId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
@@ -1643,24 +2544,40 @@ const file_rkcy_v1_txn_proto_rawDesc = "" +
 	"\x06access\x18\x05 \x01(\x0e2\x0f.rkcy.v1.AccessR\x06access\x12+\n" +
 	"\apending\x18\x06 \x01(\v2\x11.rkcy.v1.InstanceR\apending\x12$\n" +
 	"\x0esubmit_time_ms\x18\a \x01(\x03R\fsubmitTimeMs\x12*\n" +
-	"\x11effective_time_ms\x18\b \x01(\x03R\x0feffectiveTimeMs\"\x9f\x01\n" +
+	"\x11effective_time_ms\x18\b \x01(\x03R\x0feffectiveTimeMs\"\xcc\x01\n" +
 	"\x06Parked\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12$\n" +
 	"\x05visit\x18\x02 \x01(\v2\x0e.rkcy.v1.VisitR\x05visit\x12\x10\n" +
 	"\x03key\x18\x03 \x01(\tR\x03key\x12'\n" +
 	"\x06access\x18\x04 \x01(\x0e2\x0f.rkcy.v1.AccessR\x06access\x12\x18\n" +
-	"\arestart\x18\x05 \x01(\bR\arestart\"k\n" +
+	"\arestart\x18\x05 \x01(\bR\arestart\x12\x15\n" +
+	"\x06due_ms\x18\x06 \x01(\x03R\x05dueMs\x12\x14\n" +
+	"\x05stuck\x18\a \x01(\bR\x05stuck\"\xc9\x01\n" +
+	"\x05Entry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
+	"\vfingerprint\x18\x02 \x01(\fR\vfingerprint\x12\x15\n" +
+	"\x06txn_id\x18\x03 \x01(\fR\x05txnId\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x04 \x01(\x03R\texpiresMs\x12+\n" +
+	"\aoutcome\x18\x05 \x01(\v2\x11.rkcy.v1.ResponseR\aoutcome\x12)\n" +
+	"\awaiters\x18\x06 \x03(\v2\x0f.rkcy.v1.WaiterR\awaiters\"L\n" +
+	"\x06Waiter\x12\x15\n" +
+	"\x06txn_id\x18\x01 \x01(\fR\x05txnId\x12+\n" +
+	"\breply_to\x18\x02 \x01(\v2\x10.rkcy.v1.ReplyToR\areplyTo\"\xbe\x01\n" +
 	"\vStateRecord\x12#\n" +
 	"\x04hold\x18\x01 \x01(\v2\r.rkcy.v1.HoldH\x00R\x04hold\x12)\n" +
-	"\x06parked\x18\x02 \x01(\v2\x0f.rkcy.v1.ParkedH\x00R\x06parkedB\x06\n" +
-	"\x04kindJ\x04\b\x03\x10\n" +
-	"\"\xa6\x01\n" +
+	"\x06parked\x18\x02 \x01(\v2\x0f.rkcy.v1.ParkedH\x00R\x06parked\x12&\n" +
+	"\x05entry\x18\x03 \x01(\v2\x0e.rkcy.v1.EntryH\x00R\x05entry\x12)\n" +
+	"\x06cancel\x18\x04 \x01(\v2\x0f.rkcy.v1.CancelH\x00R\x06cancelB\x06\n" +
+	"\x04kindJ\x04\b\x05\x10\n" +
+	"\"\xce\x01\n" +
 	"\bResponse\x12\x15\n" +
 	"\x06txn_id\x18\x01 \x01(\fR\x05txnId\x12\x12\n" +
 	"\x04edge\x18\x02 \x01(\x06R\x04edge\x12$\n" +
 	"\x05error\x18\x03 \x01(\v2\x0e.rkcy.v1.ErrorR\x05error\x12-\n" +
 	"\aresults\x18\x04 \x03(\v2\x13.rkcy.v1.StepResultR\aresults\x12\x1a\n" +
-	"\battempts\x18\x05 \x01(\rR\battempts\"\xc9\x01\n" +
+	"\battempts\x18\x05 \x01(\rR\battempts\x12&\n" +
+	"\x0foriginal_txn_id\x18\x06 \x01(\fR\roriginalTxnId\"\xc9\x01\n" +
 	"\vQuarantined\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
@@ -1710,62 +2627,90 @@ func file_rkcy_v1_txn_proto_rawDescGZIP() []byte {
 	return file_rkcy_v1_txn_proto_rawDescData
 }
 
-var file_rkcy_v1_txn_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_rkcy_v1_txn_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_rkcy_v1_txn_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_rkcy_v1_txn_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_rkcy_v1_txn_proto_goTypes = []any{
-	(Code)(0),             // 0: rkcy.v1.Code
-	(Mode)(0),             // 1: rkcy.v1.Mode
-	(Access)(0),           // 2: rkcy.v1.Access
-	(*Error)(nil),         // 3: rkcy.v1.Error
-	(*Input)(nil),         // 4: rkcy.v1.Input
-	(*Step)(nil),          // 5: rkcy.v1.Step
-	(*VisitPlan)(nil),     // 6: rkcy.v1.VisitPlan
-	(*ReplyTo)(nil),       // 7: rkcy.v1.ReplyTo
-	(*Transaction)(nil),   // 8: rkcy.v1.Transaction
-	(*StepResult)(nil),    // 9: rkcy.v1.StepResult
-	(*Participant)(nil),   // 10: rkcy.v1.Participant
-	(*Visit)(nil),         // 11: rkcy.v1.Visit
-	(*Marker)(nil),        // 12: rkcy.v1.Marker
-	(*ProcessRecord)(nil), // 13: rkcy.v1.ProcessRecord
-	(*Instance)(nil),      // 14: rkcy.v1.Instance
-	(*Hold)(nil),          // 15: rkcy.v1.Hold
-	(*Parked)(nil),        // 16: rkcy.v1.Parked
-	(*StateRecord)(nil),   // 17: rkcy.v1.StateRecord
-	(*Response)(nil),      // 18: rkcy.v1.Response
-	(*Quarantined)(nil),   // 19: rkcy.v1.Quarantined
-	(*UpdatePayload)(nil), // 20: rkcy.v1.UpdatePayload
-	(*Empty)(nil),         // 21: rkcy.v1.Empty
-	nil,                   // 22: rkcy.v1.Error.DetailsEntry
-	nil,                   // 23: rkcy.v1.Transaction.HeadersEntry
+	(Code)(0),               // 0: rkcy.v1.Code
+	(Mode)(0),               // 1: rkcy.v1.Mode
+	(Access)(0),             // 2: rkcy.v1.Access
+	(Condition_Operator)(0), // 3: rkcy.v1.Condition.Operator
+	(*Error)(nil),           // 4: rkcy.v1.Error
+	(*Input)(nil),           // 5: rkcy.v1.Input
+	(*Step)(nil),            // 6: rkcy.v1.Step
+	(*Condition)(nil),       // 7: rkcy.v1.Condition
+	(*VisitPlan)(nil),       // 8: rkcy.v1.VisitPlan
+	(*ReplyTo)(nil),         // 9: rkcy.v1.ReplyTo
+	(*Transaction)(nil),     // 10: rkcy.v1.Transaction
+	(*Idempotency)(nil),     // 11: rkcy.v1.Idempotency
+	(*StepResult)(nil),      // 12: rkcy.v1.StepResult
+	(*Participant)(nil),     // 13: rkcy.v1.Participant
+	(*Visit)(nil),           // 14: rkcy.v1.Visit
+	(*Cancel)(nil),          // 15: rkcy.v1.Cancel
+	(*Retry)(nil),           // 16: rkcy.v1.Retry
+	(*Outcome)(nil),         // 17: rkcy.v1.Outcome
+	(*Related)(nil),         // 18: rkcy.v1.Related
+	(*RelatedInstance)(nil), // 19: rkcy.v1.RelatedInstance
+	(*Marker)(nil),          // 20: rkcy.v1.Marker
+	(*ProcessRecord)(nil),   // 21: rkcy.v1.ProcessRecord
+	(*Instance)(nil),        // 22: rkcy.v1.Instance
+	(*Hold)(nil),            // 23: rkcy.v1.Hold
+	(*Parked)(nil),          // 24: rkcy.v1.Parked
+	(*Entry)(nil),           // 25: rkcy.v1.Entry
+	(*Waiter)(nil),          // 26: rkcy.v1.Waiter
+	(*StateRecord)(nil),     // 27: rkcy.v1.StateRecord
+	(*Response)(nil),        // 28: rkcy.v1.Response
+	(*Quarantined)(nil),     // 29: rkcy.v1.Quarantined
+	(*UpdatePayload)(nil),   // 30: rkcy.v1.UpdatePayload
+	(*Empty)(nil),           // 31: rkcy.v1.Empty
+	nil,                     // 32: rkcy.v1.Error.DetailsEntry
+	nil,                     // 33: rkcy.v1.Transaction.HeadersEntry
 }
 var file_rkcy_v1_txn_proto_depIdxs = []int32{
 	0,  // 0: rkcy.v1.Error.code:type_name -> rkcy.v1.Code
-	22, // 1: rkcy.v1.Error.details:type_name -> rkcy.v1.Error.DetailsEntry
+	32, // 1: rkcy.v1.Error.details:type_name -> rkcy.v1.Error.DetailsEntry
 	2,  // 2: rkcy.v1.Step.access:type_name -> rkcy.v1.Access
-	4,  // 3: rkcy.v1.Step.inputs:type_name -> rkcy.v1.Input
-	1,  // 4: rkcy.v1.Transaction.mode:type_name -> rkcy.v1.Mode
-	7,  // 5: rkcy.v1.Transaction.reply_to:type_name -> rkcy.v1.ReplyTo
-	5,  // 6: rkcy.v1.Transaction.steps:type_name -> rkcy.v1.Step
-	6,  // 7: rkcy.v1.Transaction.visits:type_name -> rkcy.v1.VisitPlan
-	23, // 8: rkcy.v1.Transaction.headers:type_name -> rkcy.v1.Transaction.HeadersEntry
-	8,  // 9: rkcy.v1.Visit.txn:type_name -> rkcy.v1.Transaction
-	9,  // 10: rkcy.v1.Visit.results:type_name -> rkcy.v1.StepResult
-	10, // 11: rkcy.v1.Visit.participants:type_name -> rkcy.v1.Participant
-	11, // 12: rkcy.v1.ProcessRecord.visit:type_name -> rkcy.v1.Visit
-	12, // 13: rkcy.v1.ProcessRecord.marker:type_name -> rkcy.v1.Marker
-	2,  // 14: rkcy.v1.Hold.access:type_name -> rkcy.v1.Access
-	14, // 15: rkcy.v1.Hold.pending:type_name -> rkcy.v1.Instance
-	11, // 16: rkcy.v1.Parked.visit:type_name -> rkcy.v1.Visit
-	2,  // 17: rkcy.v1.Parked.access:type_name -> rkcy.v1.Access
-	15, // 18: rkcy.v1.StateRecord.hold:type_name -> rkcy.v1.Hold
-	16, // 19: rkcy.v1.StateRecord.parked:type_name -> rkcy.v1.Parked
-	3,  // 20: rkcy.v1.Response.error:type_name -> rkcy.v1.Error
-	9,  // 21: rkcy.v1.Response.results:type_name -> rkcy.v1.StepResult
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	5,  // 3: rkcy.v1.Step.inputs:type_name -> rkcy.v1.Input
+	7,  // 4: rkcy.v1.Step.skip_when:type_name -> rkcy.v1.Condition
+	3,  // 5: rkcy.v1.Condition.operator:type_name -> rkcy.v1.Condition.Operator
+	1,  // 6: rkcy.v1.Transaction.mode:type_name -> rkcy.v1.Mode
+	9,  // 7: rkcy.v1.Transaction.reply_to:type_name -> rkcy.v1.ReplyTo
+	6,  // 8: rkcy.v1.Transaction.steps:type_name -> rkcy.v1.Step
+	8,  // 9: rkcy.v1.Transaction.visits:type_name -> rkcy.v1.VisitPlan
+	33, // 10: rkcy.v1.Transaction.headers:type_name -> rkcy.v1.Transaction.HeadersEntry
+	11, // 11: rkcy.v1.Transaction.idempotency:type_name -> rkcy.v1.Idempotency
+	13, // 12: rkcy.v1.Idempotency.home:type_name -> rkcy.v1.Participant
+	10, // 13: rkcy.v1.Visit.txn:type_name -> rkcy.v1.Transaction
+	12, // 14: rkcy.v1.Visit.results:type_name -> rkcy.v1.StepResult
+	13, // 15: rkcy.v1.Visit.participants:type_name -> rkcy.v1.Participant
+	4,  // 16: rkcy.v1.Visit.undo:type_name -> rkcy.v1.Error
+	18, // 17: rkcy.v1.Visit.related:type_name -> rkcy.v1.Related
+	28, // 18: rkcy.v1.Outcome.response:type_name -> rkcy.v1.Response
+	19, // 19: rkcy.v1.Related.child:type_name -> rkcy.v1.RelatedInstance
+	14, // 20: rkcy.v1.ProcessRecord.visit:type_name -> rkcy.v1.Visit
+	20, // 21: rkcy.v1.ProcessRecord.marker:type_name -> rkcy.v1.Marker
+	17, // 22: rkcy.v1.ProcessRecord.outcome:type_name -> rkcy.v1.Outcome
+	15, // 23: rkcy.v1.ProcessRecord.cancel:type_name -> rkcy.v1.Cancel
+	16, // 24: rkcy.v1.ProcessRecord.retry:type_name -> rkcy.v1.Retry
+	18, // 25: rkcy.v1.ProcessRecord.related:type_name -> rkcy.v1.Related
+	19, // 26: rkcy.v1.Instance.related:type_name -> rkcy.v1.RelatedInstance
+	2,  // 27: rkcy.v1.Hold.access:type_name -> rkcy.v1.Access
+	22, // 28: rkcy.v1.Hold.pending:type_name -> rkcy.v1.Instance
+	14, // 29: rkcy.v1.Parked.visit:type_name -> rkcy.v1.Visit
+	2,  // 30: rkcy.v1.Parked.access:type_name -> rkcy.v1.Access
+	28, // 31: rkcy.v1.Entry.outcome:type_name -> rkcy.v1.Response
+	26, // 32: rkcy.v1.Entry.waiters:type_name -> rkcy.v1.Waiter
+	9,  // 33: rkcy.v1.Waiter.reply_to:type_name -> rkcy.v1.ReplyTo
+	23, // 34: rkcy.v1.StateRecord.hold:type_name -> rkcy.v1.Hold
+	24, // 35: rkcy.v1.StateRecord.parked:type_name -> rkcy.v1.Parked
+	25, // 36: rkcy.v1.StateRecord.entry:type_name -> rkcy.v1.Entry
+	15, // 37: rkcy.v1.StateRecord.cancel:type_name -> rkcy.v1.Cancel
+	4,  // 38: rkcy.v1.Response.error:type_name -> rkcy.v1.Error
+	12, // 39: rkcy.v1.Response.results:type_name -> rkcy.v1.StepResult
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_rkcy_v1_txn_proto_init() }
@@ -1773,21 +2718,27 @@ func file_rkcy_v1_txn_proto_init() {
 	if File_rkcy_v1_txn_proto != nil {
 		return
 	}
-	file_rkcy_v1_txn_proto_msgTypes[10].OneofWrappers = []any{
+	file_rkcy_v1_txn_proto_msgTypes[17].OneofWrappers = []any{
 		(*ProcessRecord_Visit)(nil),
 		(*ProcessRecord_Marker)(nil),
+		(*ProcessRecord_Outcome)(nil),
+		(*ProcessRecord_Cancel)(nil),
+		(*ProcessRecord_Retry)(nil),
+		(*ProcessRecord_Related)(nil),
 	}
-	file_rkcy_v1_txn_proto_msgTypes[14].OneofWrappers = []any{
+	file_rkcy_v1_txn_proto_msgTypes[23].OneofWrappers = []any{
 		(*StateRecord_Hold)(nil),
 		(*StateRecord_Parked)(nil),
+		(*StateRecord_Entry)(nil),
+		(*StateRecord_Cancel)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rkcy_v1_txn_proto_rawDesc), len(file_rkcy_v1_txn_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   21,
+			NumEnums:      4,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
