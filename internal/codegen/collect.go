@@ -128,8 +128,9 @@ func (c *collector) names(concern *concernModel) {
 	switch {
 	case !validIdentifier.MatchString(concern.table):
 		c.refuse(d, "the table's name %q must match %s; set it with option (rkcy.v1.concern).table", concern.table, validIdentifier)
-	case strings.HasPrefix(concern.table, platformPrefix), strings.HasPrefix(concern.table, "pg_"), concern.table == "goose_db_version":
-		c.refuse(d, "the table's name %q is reserved (%s*, pg_*, goose_db_version); set another with option (rkcy.v1.concern).table",
+	case strings.HasPrefix(concern.table, platformPrefix), strings.HasPrefix(concern.table, "pg_"),
+		concern.table == "goose_db_version", concern.table == "schema_migrations":
+		c.refuse(d, "the table's name %q is reserved (%s*, pg_*, goose_db_version, schema_migrations); set another with option (rkcy.v1.concern).table",
 			concern.table, platformPrefix)
 	case c.tables[concern.table] != nil:
 		other := c.tables[concern.table]
