@@ -1,0 +1,119 @@
+package column_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// texts are pieces that strings are made of: all that JSON has to escape, and
+// what looks like the codec's own marks.
+var texts = []string{"", "a", `"`, `\`, "\n", "\x1f", "ü", "𝛼", "\u2028", "</", `{"@wire":"AA=="}`, "@wire", `\u0000`, "null", " "}
+
+func randomText(r *rand.Rand) string {
+	var b strings.Builder
+	for range r.IntN(4) {
+		b.WriteString(texts[r.IntN(len(texts))])
+	}
+	return b.String()
+}
+
+// randomMessage sets about half of the fields. Strings within messages, lists
+// and maps may contain NUL, those that are columns of their own may not.
+func randomMessage(r *rand.Rand, m protoreflect.Message, depth int) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		if r.IntN(2) == 0 || fd.Message() != nil && depth > 3 {
+			continue
+		}
+		switch {
+		case fd.IsMap():
+			entries := m.Mutable(fd).Map()
+			for range r.IntN(3) {
+				value := entries.NewValue()
+				if fd.MapValue().Message() != nil {
+					randomMessage(r, value.Message(), depth+1)
+				} else {
+					value = randomScalar(r, fd.MapValue(), true)
+				}
+				entries.Set(randomScalar(r, fd.MapKey(), true).MapKey(), value)
+			}
+		case fd.IsList():
+			list := m.Mutable(fd).List()
+			for range r.IntN(3) {
+				if fd.Message() != nil {
+					randomMessage(r, list.AppendMutable().Message(), depth+1)
+				} else {
+					list.Append(randomScalar(r, fd, true))
+				}
+			}
+		case fd.Message() != nil:
+			if any, ok := m.Mutable(fd).Message().Interface().(*anypb.Any); ok {
+				randomAny(r, any)
+			} else {
+				randomMessage(r, m.Mutable(fd).Message(), depth+1)
+			}
+		default:
+			m.Set(fd, randomScalar(r, fd, depth > 0))
+		}
+	}
+}
+
+func randomAny(r *rand.Rand, any *anypb.Any) {
+	packed, err := anypb.New(wrapperspb.String(randomText(r)))
+	if err != nil {
+		panic(err)
+	}
+	proto.Merge(any, packed)
+	if r.IntN(2) == 0 {
+		any.TypeUrl = "type.example.com/not.Known"
+	}
+}
+
+func randomScalar(r *rand.Rand, fd protoreflect.FieldDescriptor, nul bool) protoreflect.Value {
+	extreme := []int64{0, 1, -1, math.MaxInt32, math.MinInt32, math.MaxInt64, math.MinInt64, 1<<53 + 1, r.Int64()}
+	n := extreme[r.IntN(len(extreme))]
+	floats := []float64{0, math.Copysign(0, -1), 1.5, -1e-300, math.MaxFloat64, math.SmallestNonzeroFloat64, math.Inf(1), math.Inf(-1), math.NaN(), r.NormFloat64()}
+	f := floats[r.IntN(len(floats))]
+	switch fd.Kind() {
+	case protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(n%2 == 0)
+	case protoreflect.EnumKind: // numbers that have no name too
+		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(int32(n)))
+	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
+		return protoreflect.ValueOfInt32(int32(n))
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		return protoreflect.ValueOfUint32(uint32(n))
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
+		return protoreflect.ValueOfInt64(n)
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		return protoreflect.ValueOfUint64(uint64(n))
+	case protoreflect.FloatKind:
+		return protoreflect.ValueOfFloat32(float32(f))
+	case protoreflect.DoubleKind:
+		return protoreflect.ValueOfFloat64(f)
+	case protoreflect.StringKind:
+		s := randomText(r)
+		if nul && r.IntN(8) == 0 {
+			s += "\x00"
+		}
+		return protoreflect.ValueOfString(s)
+	default:
+		return protoreflect.ValueOfBytes([]byte(randomText(r) + "\x00\xff"))
+	}
+}
+
+// numbersOf returns the numbers of all fields.
+func numbersOf(m proto.Message) (numbers []protoreflect.FieldNumber) {
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		numbers = append(numbers, fields.Get(i).Number())
+	}
+	return numbers
+}
