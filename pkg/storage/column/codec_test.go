@@ -52,10 +52,8 @@ func roundTrip(t *testing.T, newMessage func() proto.Message, m proto.Message) [
 			t.Errorf("column %s is a %s, want %s", fd.Name(), got, want)
 		}
 		if column.Type(fd) == column.JSONB {
-			if text := value.([]byte); !json.Valid(text) || strings.Contains(string(text), `\u0000`) {
-				if !json.Valid(text) || hasNUL(text) {
-					t.Errorf("column %s: PostgreSQL takes no such JSON: %s", fd.Name(), text)
-				}
+			if text := value.([]byte); !json.Valid(text) || hasNUL(text) {
+				t.Errorf("column %s: PostgreSQL takes no such JSON: %s", fd.Name(), text)
 			}
 		}
 	}
@@ -64,7 +62,14 @@ func roundTrip(t *testing.T, newMessage func() proto.Message, m proto.Message) [
 		t.Fatalf("Decode: %v\n%v", err, m)
 	}
 	if !proto.Equal(m, back) {
-		t.Fatalf("decoded\n%v\nwant\n%v", back, m)
+		for i := range fields.Len() { // show the smallest part that differs
+			fd := fields.Get(i)
+			a, b := m.ProtoReflect(), back.ProtoReflect()
+			if a.Has(fd) != b.Has(fd) || !a.Get(fd).Equal(b.Get(fd)) {
+				t.Errorf("field %s\n is %v\nwas %v\nrow %s", fd.Name(), b.Get(fd), a.Get(fd), row[i])
+			}
+		}
+		t.FailNow()
 	}
 	return row
 }
@@ -154,19 +159,13 @@ func TestExtremes(t *testing.T) {
 // What a text column cannot hold is refused, with the name of the field.
 func TestTextThatIsRefused(t *testing.T) {
 	codec := codecOf(everything)
-	for name, m := range map[string]*kinds.Everything{
-		"column a_string of golden.kinds.Everything: the text contains a NUL character":     {AString: "a\x00b"},
-		"column maybe_string of golden.kinds.Everything: the text is not valid UTF-8":       {MaybeString: proto.String("\xff")},
-		"column id of golden.kinds.Everything: the text contains a NUL character":           {Id: "\x00"},
-		"column an_enum of golden.kinds.Everything: only to see that this is not refused: ": {AnEnum: 99},
+	for want, m := range map[string]*kinds.Everything{
+		"column a_string of golden.kinds.Everything: the text contains a NUL character": {AString: "a\x00b"},
+		"column maybe_string of golden.kinds.Everything: the text is not valid UTF-8":   {MaybeString: proto.String("\xff")},
+		"column id of golden.kinds.Everything: the text contains a NUL character":       {Id: "\x00"},
 	} {
-		_, err := codec.Encode(m)
-		if m.GetAnEnum() == 99 {
-			if err != nil {
-				t.Error(err)
-			}
-		} else if err == nil || err.Error() != name {
-			t.Errorf("error %v, want %s", err, name)
+		if _, err := codec.Encode(m); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
 		}
 	}
 }
@@ -188,7 +187,7 @@ func TestWireForm(t *testing.T) {
 		"brackets in a string":  {&nested.Tree{Leaf: &nested.Tree_Leaf{Name: strings.Repeat(`{["`, 300)}}, false},
 		"NUL in a list":         {&nested.Tree{Leaves: []*nested.Tree_Leaf{{}, {Name: "\x00"}}}, true},
 		"NUL in a map's key":    {&nested.Tree{Labels: map[string]string{"\x00": ""}}, true},
-		"map":                   {&nested.Tree{ByNumber: map[int32]*nested.Tree_Leaf{-1: {}, 2: nil}}, false},
+		"map":                   {&nested.Tree{ByNumber: map[int32]*nested.Tree_Leaf{-1: {}, 2: {}}}, false},
 		"unknown Any":           {&nested.Tree{Tag: &anypb.Any{TypeUrl: "x/y", Value: []byte{1}}}, true},
 		"Timestamp":             {&nested.Tree{Planted: &timestamppb.Timestamp{Seconds: 1}}, false},
 		"Timestamp past 9999":   {&nested.Tree{Planted: &timestamppb.Timestamp{Seconds: math.MaxInt64}}, true},
@@ -199,9 +198,6 @@ func TestWireForm(t *testing.T) {
 		"more than a wire form": {&nested.Tree{Labels: map[string]string{"@wire": "AA==", "b": ""}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, ok := c.m.GetByNumber()[2]; ok {
-				c.m.ByNumber[2] = &nested.Tree_Leaf{}
-			}
 			row := roundTrip(t, tree, c.m)
 			wire := false
 			for _, v := range row {

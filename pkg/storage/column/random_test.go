@@ -85,6 +85,9 @@ func randomScalar(r *rand.Rand, fd protoreflect.FieldDescriptor, nul bool) proto
 	case protoreflect.BoolKind:
 		return protoreflect.ValueOfBool(n%2 == 0)
 	case protoreflect.EnumKind: // numbers that have no name too
+		if fd.Enum().FullName() == "google.protobuf.NullValue" {
+			return protoreflect.ValueOfEnum(0) // in JSON, any number of it is null
+		}
 		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(int32(n)))
 	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
 		return protoreflect.ValueOfInt32(int32(n))
