@@ -13,9 +13,14 @@ import (
 )
 
 // Admin manages topics and looks at offsets. Safe for concurrent use.
+//
+// It stands on a consumer, though it consumes nothing: where a broker answers
+// ListConsumerGroupOffsets with "not the coordinator" (it starts, or the
+// coordinator moves), librdkafka 2.11 dereferences the consumer group of the
+// client, and a producer has none: the process dies of a segmentation fault.
 type Admin struct {
 	cfg  Config
-	p    *kafka.Producer
+	c    *kafka.Consumer
 	a    *kafka.AdminClient
 	done chan struct{}
 	wg   sync.WaitGroup
@@ -28,28 +33,35 @@ func NewAdmin(cfg Config) (*Admin, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p, err := kafka.NewProducer(cfg.with(kafka.ConfigMap{"go.delivery.reports": false}))
+	c, err := kafka.NewConsumer(cfg.consumer(kafka.ConfigMap{
+		"group.id": "rocketcycle.admin", // see Admin; nothing is committed
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("stream: admin: %w", err)
 	}
-	a, err := kafka.NewAdminClientFromProducer(p)
+	a, err := kafka.NewAdminClientFromConsumer(c)
 	if err != nil {
-		p.Close()
-		return nil, fmt.Errorf("stream: admin: %w", err)
+		return nil, errors.Join(fmt.Errorf("stream: admin: %w", err), c.Close())
 	}
-	admin := &Admin{cfg: cfg, p: p, a: a, done: make(chan struct{})}
-	admin.wg.Go(func() { drainLogs(cfg.Logger, p.Logs(), admin.done) })
-	admin.wg.Go(func() {
-		for {
-			select {
-			case e := <-p.Events():
-				cfg.Logger.Debug("admin", "event", e.String())
-			case <-admin.done:
-				return
-			}
-		}
-	})
+	admin := &Admin{cfg: cfg, c: c, a: a, done: make(chan struct{})}
+	admin.wg.Go(func() { drainLogs(cfg.Logger, c.Logs(), admin.done) })
+	admin.wg.Go(admin.events)
 	return admin, nil
+}
+
+// events takes what the client has to say about brokers that come and go;
+// nobody else does, and it would pile up.
+func (a *Admin) events() {
+	for {
+		select {
+		case <-a.done:
+			return
+		default:
+		}
+		if e := a.c.Poll(100); e != nil {
+			a.cfg.Logger.Debug("admin", "event", e.String())
+		}
+	}
 }
 
 // Close ends the admin.
@@ -57,7 +69,9 @@ func (a *Admin) Close() {
 	close(a.done)
 	a.wg.Wait()
 	a.a.Close()
-	a.p.Close()
+	if err := a.c.Close(); err != nil {
+		a.cfg.Logger.Debug("admin did not close cleanly", "error", err)
+	}
 }
 
 // TopicSpec describes a topic.
