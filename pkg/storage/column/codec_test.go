@@ -326,9 +326,22 @@ func FuzzDecode(f *testing.F) {
 						}
 						t.Fatalf("field %s took %q but cannot be stored: %v", fields.Get(i).Name(), value, err)
 					}
-					again, err := codec.Decode(row)
-					if err != nil || !proto.Equal(m, again) {
-						t.Fatalf("field %s: %v became %v (%v)", fields.Get(i).Name(), m, again, err)
+					// The first time it loses what has no JSON form: unknown fields.
+					for first := true; ; first = false {
+						again, err := codec.Decode(row)
+						if err != nil {
+							t.Fatalf("field %s: %v is stored as %q, which is not taken: %v", fields.Get(i).Name(), m, row, err)
+						}
+						if !first {
+							if !proto.Equal(m, again) {
+								t.Fatalf("field %s: %v became %v", fields.Get(i).Name(), m, again)
+							}
+							break
+						}
+						m = again
+						if row, err = codec.Encode(m); err != nil {
+							t.Fatalf("field %s: %v is not stored again: %v", fields.Get(i).Name(), m, err)
+						}
 					}
 				}
 			}
