@@ -16,6 +16,9 @@
 //	                 ▲               │ ErrStale, another writer was here
 //	                 └───────────────┘
 //
+// A change that the target refuses (ErrPermanent) or that cannot be decoded
+// holds up its partition, loudly, and no other. Nothing is ever skipped.
+//
 // The package imports pkg/stream. It must not know which database is behind a
 // Target, nor who produced the changes.
 package storage

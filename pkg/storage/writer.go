@@ -5,16 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"math/rand/v2"
-	"slices"
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
-	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
 
 // WriterConfig configures a Writer.
@@ -27,11 +21,15 @@ type WriterConfig struct {
 	// Topic is the Concern's storage topic.
 	Topic  string
 	Target Target
-	// BatchMax is the largest number of changes in one database transaction.
-	// Default 5,000.
-	BatchMax int
+	// BatchMax and BatchBytes bound the changes in one database transaction,
+	// and with them what is in memory. Defaults 5,000 and 16 MiB.
+	BatchMax   int
+	BatchBytes int
 	// ApplyTimeout bounds one database transaction. Default 30 s.
 	ApplyTimeout time.Duration
+	// StopTimeout is how much longer a database transaction may take once Run
+	// has been told to end. Default 5 s.
+	StopTimeout time.Duration
 	// RetryMax is the longest pause between attempts while the database is
 	// away. Default 2 s.
 	RetryMax time.Duration
@@ -44,6 +42,12 @@ type WriterConfig struct {
 func (c WriterConfig) WithDefaults() WriterConfig {
 	if c.BatchMax == 0 {
 		c.BatchMax = 5000
+	}
+	if c.BatchBytes == 0 {
+		c.BatchBytes = 16 << 20
+	}
+	if c.StopTimeout == 0 {
+		c.StopTimeout = 5 * time.Second
 	}
 	if c.ApplyTimeout == 0 {
 		c.ApplyTimeout = 30 * time.Second
@@ -66,7 +70,7 @@ func (c WriterConfig) Validate() error {
 	if c.Target == nil {
 		faults = append(faults, errors.New("target is missing"))
 	}
-	if c.BatchMax < 0 || c.ApplyTimeout < 0 || c.RetryMax < 0 {
+	if c.BatchMax < 0 || c.BatchBytes < 0 || c.ApplyTimeout < 0 || c.StopTimeout < 0 || c.RetryMax < 0 {
 		faults = append(faults, errors.New("a limit is negative"))
 	}
 	return errors.Join(faults...)
@@ -74,27 +78,24 @@ func (c WriterConfig) Validate() error {
 
 // Writer is the storage worker of one Concern and one target: a member of a
 // consumer group. It never gives up on a database that is away, and never
-// skips a change.
+// skips a change: what cannot be written holds up its partition, and only that.
 type Writer struct {
 	cfg   WriterConfig
 	group *stream.Group
+	admin *stream.Admin
 
-	parts   map[stream.TopicPartition]*writerPartition
-	retry   time.Duration
-	retryAt time.Time
-	paused  bool
+	parts map[stream.TopicPartition]*writerPartition
+	// away is how the target as a whole fails.
+	away setback
+	// alone applies one partition at a time, to find out which one is refused.
+	alone bool
+	// untold are offsets that the group could not be told yet.
+	untold map[stream.TopicPartition]int64
+	tell   setback
 
 	applied atomic.Uint64
 	rows    atomic.Uint64
 	failing atomic.Pointer[string]
-}
-
-type writerPartition struct {
-	started bool
-	// position is the watermark that the next batch follows on.
-	position int64
-	pending  []*rkcyv1.Change
-	next     int64 // behind the last pending change
 }
 
 // NewWriter returns a writer. Run starts it.
@@ -103,14 +104,17 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("storage writer: %w", err)
 	}
-	return &Writer{cfg: cfg, parts: map[stream.TopicPartition]*writerPartition{}}, nil
+	return &Writer{
+		cfg: cfg, parts: map[stream.TopicPartition]*writerPartition{}, untold: map[stream.TopicPartition]int64{},
+	}, nil
 }
 
 // WriterStatus is what a writer tells about itself.
 type WriterStatus struct {
 	// Batches and Changes applied.
 	Batches, Changes uint64
-	// Failing says why the target cannot be written, "" while it can.
+	// Failing says why the target, or which partition, cannot be written; ""
+	// while all can.
 	Failing string
 }
 
@@ -124,27 +128,33 @@ func (w *Writer) Status() WriterStatus {
 }
 
 // Run works until ctx ends; then it finishes the database transaction under
-// way and returns nil.
+// way and returns nil. It is called once.
 func (w *Writer) Run(ctx context.Context) error {
+	admin, err := stream.NewAdmin(w.cfg.Stream)
+	if err != nil {
+		return fmt.Errorf("storage writer: %w", err)
+	}
+	defer admin.Close()
 	group, err := stream.NewGroup(w.cfg.Stream, stream.GroupConfig{
 		Group: w.cfg.Group, Topics: []string{w.cfg.Topic}, SessionTimeout: w.cfg.SessionTimeout,
 	}, w)
 	if err != nil {
 		return fmt.Errorf("storage writer: %w", err)
 	}
-	w.group = group
+	w.group, w.admin = group, admin
 	for ctx.Err() == nil {
 		if err := w.turn(ctx); err != nil {
 			return errors.Join(fmt.Errorf("storage writer: %w", err), group.Close())
 		}
 	}
+	w.commit()
 	return group.Close()
 }
 
 // Assigned implements stream.Listener.
 func (w *Writer) Assigned(tps []stream.TopicPartition) {
 	for _, tp := range tps {
-		w.parts[tp] = &writerPartition{}
+		w.parts[tp] = &writerPartition{tp: tp, paused: true}
 	}
 }
 
@@ -152,195 +162,265 @@ func (w *Writer) Assigned(tps []stream.TopicPartition) {
 func (w *Writer) Revoked(tps []stream.TopicPartition, _ bool) {
 	for _, tp := range tps {
 		delete(w.parts, tp)
+		delete(w.untold, tp)
 	}
 }
 
+// turn does one round: start, read, write, tell.
 func (w *Writer) turn(ctx context.Context) error {
-	if time.Now().After(w.retryAt) {
-		if err := w.startPartitions(ctx); err != nil {
-			w.failed(ctx, err)
-		}
+	if w.away.over() {
+		w.start(ctx)
 	}
-	pending := 0
-	for _, p := range w.parts {
-		pending += len(p.pending)
-	}
-	// While the database is away the member goes on polling, paused, so that
-	// the group does not take it for dead.
-	wait := 50 * time.Millisecond
-	if pending > 0 {
-		wait = max(time.Until(w.retryAt), 0)
-		wait = min(wait, 50*time.Millisecond)
-	}
-	records, err := w.group.Poll(ctx, w.cfg.BatchMax, wait)
-	if err != nil {
+	if err := w.regulate(); err != nil {
 		return err
 	}
-	for _, r := range records {
-		if err := w.take(r); err != nil {
-			return err
-		}
+	if err := w.read(ctx); err != nil {
+		return err
 	}
-	if time.Now().Before(w.retryAt) {
-		return nil
+	if w.away.over() {
+		w.apply(ctx)
 	}
-	return w.apply(ctx)
+	w.commit()
+	w.report()
+	return nil
 }
 
-// startPartitions reads the watermarks of new partitions and starts them.
-func (w *Writer) startPartitions(ctx context.Context) error {
+// start reads the watermarks of new partitions, and of those that have to begin
+// again, and starts them.
+func (w *Writer) start(ctx context.Context) {
+	var fresh []*writerPartition
 	var ask []Partition
-	for tp, p := range w.parts {
-		if !p.started {
-			ask = append(ask, w.partition(tp))
+	var tps []stream.TopicPartition
+	for _, p := range w.sorted() {
+		if !p.started && p.held.over() {
+			fresh, ask, tps = append(fresh, p), append(ask, w.partition(p.tp)), append(tps, p.tp)
 		}
 	}
-	if len(ask) == 0 {
-		return nil
+	if len(fresh) == 0 {
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.ApplyTimeout)
 	defer cancel()
 	marks, err := w.cfg.Target.Watermarks(ctx, ask)
 	if err != nil {
-		return fmt.Errorf("watermarks: %w", err)
+		w.failed(ctx, fmt.Errorf("watermarks: %w", err))
+		return
 	}
-	offsets := map[stream.TopicPartition]int64{}
-	for tp, p := range w.parts {
-		if p.started {
+	low, err := w.admin.LowWatermarks(ctx, tps)
+	if err != nil {
+		w.failed(ctx, err)
+		return
+	}
+	high, err := w.admin.EndOffsets(ctx, tps)
+	if err != nil {
+		w.failed(ctx, err)
+		return
+	}
+	for i, p := range fresh {
+		at := marks[ask[i]]
+		if at < low[p.tp] || at > high[p.tp] {
+			// Reading would begin elsewhere, without a word.
+			w.hold(p, fmt.Errorf("the target has %s[%d] up to offset %d, but the log has %d to %d: changes are missing, or the topic is not the one that was written from",
+				p.tp.Topic, p.tp.Partition, at, low[p.tp], high[p.tp]))
 			continue
 		}
-		p.position = marks[w.partition(tp)]
-		p.pending = nil
-		if err := w.group.Start(tp, p.position); err != nil {
-			return err
+		if err := w.group.Start(p.tp, at); err != nil {
+			w.failed(ctx, err)
+			return
 		}
-		p.started = true
-		if p.position > 0 {
-			offsets[tp] = p.position
+		w.free(p)
+		*p = writerPartition{tp: p.tp, started: true, position: at, next: at}
+		if at > 0 {
+			w.untold[p.tp] = at
 		}
-		w.cfg.Logger.Debug("storage partition starts", "topic", tp.Topic, "partition", tp.Partition, "offset", p.position)
+		w.cfg.Logger.Debug("storage partition starts", "topic", p.tp.Topic, "partition", p.tp.Partition, "offset", at)
 	}
-	w.commit(offsets)
+	for _, p := range w.parts {
+		if p.ready() {
+			return // only writing will show whether the target can be written
+		}
+	}
 	w.succeeded()
-	return nil
 }
 
 func (w *Writer) partition(tp stream.TopicPartition) Partition {
 	return Partition{Concern: w.cfg.Concern, Generation: w.cfg.Generation, Partition: tp.Partition}
 }
 
-func (w *Writer) take(r stream.Record) error {
-	p := w.parts[stream.TopicPartition{Topic: r.Topic, Partition: r.Partition}]
-	if p == nil || !p.started {
-		return nil
+// regulate pauses the partitions that must not be read now, and resumes the
+// others.
+func (w *Writer) regulate() error {
+	var stop, goOn []stream.TopicPartition
+	for tp, p := range w.parts {
+		pause := !p.started || p.damage != nil || !w.away.ok() || !p.held.ok()
+		if p.paused == pause {
+			continue
+		}
+		p.paused = pause
+		if pause {
+			stop = append(stop, tp)
+		} else {
+			goOn = append(goOn, tp)
+		}
 	}
-	c := &rkcyv1.Change{}
-	if err := proto.Unmarshal(r.Value, c); err != nil {
-		// Only processors write here, so this is damage. Going on would lose
-		// a change without a word.
-		return fmt.Errorf("storage record at %s[%d]@%d cannot be decoded: %w", r.Topic, r.Partition, r.Offset, err)
+	if len(stop) > 0 {
+		if err := w.group.Pause(stop...); err != nil {
+			return err
+		}
 	}
-	p.pending = append(p.pending, c)
-	p.next = r.Offset + 1
+	if len(goOn) > 0 {
+		return w.group.Resume(goOn...)
+	}
 	return nil
 }
 
-// apply writes what is pending, of all partitions in one transaction.
-func (w *Writer) apply(ctx context.Context) error {
-	var batches []Batch
-	var tps []stream.TopicPartition
-	changes := 0
-	for _, tp := range slices.SortedFunc(maps.Keys(w.parts), func(a, b stream.TopicPartition) int { return int(a.Partition - b.Partition) }) {
-		p := w.parts[tp]
-		if len(p.pending) == 0 {
-			continue
+// pieceMax is how many records are taken before their size is looked at.
+const pieceMax = 16
+
+// read takes what there is, up to one batch. While all is paused the member
+// goes on polling, so that the group does not take it for dead.
+func (w *Writer) read(ctx context.Context) error {
+	changes, bytes := 0, 0
+	for _, p := range w.parts {
+		// What is held up counts on its own: it was one batch when it was read.
+		if p.ready() && p.held.ok() {
+			changes, bytes = changes+len(p.pending), bytes+p.bytes
 		}
-		batches = append(batches, Batch{Partition: w.partition(tp), From: p.position, Next: p.next, Changes: p.pending})
-		tps = append(tps, tp)
+	}
+	wait := 50 * time.Millisecond
+	if changes > 0 && w.away.ok() {
+		wait = 0
+	}
+	for changes < w.cfg.BatchMax && bytes < w.cfg.BatchBytes {
+		records, err := w.group.Poll(ctx, min(pieceMax, w.cfg.BatchMax-changes), wait)
+		if err != nil {
+			return err
+		}
+		w.take(records)
+		for _, r := range records {
+			changes, bytes = changes+1, bytes+len(r.Value)
+		}
+		if len(records) == 0 {
+			return nil
+		}
+		wait = 0
+	}
+	if !w.away.ok() { // full, and not to be written yet
+		records, err := w.group.Poll(ctx, 1, wait)
+		w.take(records)
+		return err
+	}
+	return nil
+}
+
+func (w *Writer) take(records []stream.Record) {
+	for _, r := range records {
+		if p := w.parts[stream.TopicPartition{Topic: r.Topic, Partition: r.Partition}]; p != nil {
+			p.take(r)
+		}
+	}
+}
+
+// apply writes what is pending, of all partitions in one transaction, unless
+// one of them was refused.
+func (w *Writer) apply(ctx context.Context) {
+	var ready []*writerPartition
+	for _, p := range w.sorted() {
+		if p.ready() && p.held.over() {
+			ready = append(ready, p)
+		}
+	}
+	if len(ready) == 0 {
+		return
+	}
+	if !w.alone {
+		w.applyTo(ctx, ready)
+		return
+	}
+	for _, p := range ready {
+		if !w.applyTo(ctx, []*writerPartition{p}) {
+			return
+		}
+	}
+	w.alone = false
+	for _, p := range w.parts {
+		w.alone = w.alone || !p.held.ok()
+	}
+}
+
+// applyTo writes what some partitions have pending. false: the target is away.
+func (w *Writer) applyTo(ctx context.Context, parts []*writerPartition) bool {
+	batches := make([]Batch, len(parts))
+	changes := 0
+	for i, p := range parts {
+		batches[i] = Batch{Partition: w.partition(p.tp), From: p.position, Next: p.next, Changes: p.pending}
 		changes += len(p.pending)
 	}
-	if len(batches) == 0 {
-		return nil
-	}
-	// A transaction that has begun is finished after ctx has ended.
+	// A transaction that has begun is finished after ctx has ended, if it does
+	// not take long.
 	applyCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.ApplyTimeout)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(w.cfg.StopTimeout):
+			cancel()
+		case <-applyCtx.Done():
+		}
+	})()
 	err := w.cfg.Target.Apply(applyCtx, batches)
 	switch {
 	case errors.Is(err, ErrStale):
 		w.cfg.Logger.Warn("another writer has moved a watermark; reading it again", "concern", w.cfg.Concern)
-		for _, tp := range tps {
-			w.parts[tp].started, w.parts[tp].pending = false, nil
+		for _, p := range parts {
+			p.started, p.pending, p.bytes = false, nil, 0
 		}
-		return w.group.Pause(tps...)
+		return true
+	case errors.Is(err, ErrPermanent):
+		w.refused(parts, err)
+		return true
 	case err != nil:
 		w.failed(ctx, err)
-		return nil
+		return false
 	}
-	offsets := map[stream.TopicPartition]int64{}
-	for _, tp := range tps {
-		p := w.parts[tp]
-		p.position, p.pending = p.next, nil
-		offsets[tp] = p.position
+	for _, p := range parts {
+		p.position, p.pending, p.bytes = p.next, nil, 0
+		w.untold[p.tp] = p.position
+		w.free(p)
 	}
+	w.tell = setback{}
 	w.applied.Add(1)
-	w.rows.Add(uint64(changes))
-	w.commit(offsets)
+	w.rows.Add(uint64(changes)) //nolint:gosec // a length
 	w.succeeded()
-	return nil
+	return true
 }
 
-// commit tells the processors how far the target has come. If it fails, the
-// next one tells.
-func (w *Writer) commit(offsets map[stream.TopicPartition]int64) {
-	if len(offsets) == 0 {
-		return
-	}
-	if err := w.group.CommitOffsets(offsets); err != nil {
-		w.cfg.Logger.Debug("group offsets could not be committed", "group", w.cfg.Group, "error", err)
-	}
-}
-
-// failed plans the next attempt and stops reading meanwhile.
-func (w *Writer) failed(ctx context.Context, err error) {
-	if ctx.Err() != nil {
-		return
-	}
-	w.retry = min(max(2*w.retry, 50*time.Millisecond), w.cfg.RetryMax)
-	w.retryAt = time.Now().Add(w.retry/2 + rand.N(w.retry/2+1)) //nolint:gosec // jitter
-	if text := err.Error(); w.failing.Load() == nil {
-		w.cfg.Logger.Warn("storage target cannot be written; trying again", "concern", w.cfg.Concern, "error", err)
-		w.failing.Store(&text)
-	}
-	if w.paused {
-		return
-	}
-	w.paused = true
-	if err := w.group.Pause(w.running()...); err != nil {
-		w.cfg.Logger.Debug("pause", "error", err)
-	}
-}
-
-func (w *Writer) running() []stream.TopicPartition {
-	var tps []stream.TopicPartition
-	for tp, p := range w.parts {
-		if p.started {
-			tps = append(tps, tp)
+// refused holds up the partition that is to blame, or finds out which it is.
+func (w *Writer) refused(parts []*writerPartition, err error) {
+	if e, ok := errors.AsType[*ChangeError](err); ok {
+		for _, p := range parts {
+			if w.partition(p.tp) == e.Partition {
+				w.hold(p, err)
+				return
+			}
 		}
 	}
-	return tps
-}
-
-func (w *Writer) succeeded() {
-	if w.failing.Swap(nil) != nil {
-		w.cfg.Logger.Info("storage target can be written again", "concern", w.cfg.Concern)
-	}
-	w.retry, w.retryAt = 0, time.Time{}
-	if !w.paused {
+	if len(parts) == 1 {
+		w.hold(parts[0], err)
 		return
 	}
-	w.paused = false
-	if err := w.group.Resume(w.running()...); err != nil {
-		w.cfg.Logger.Debug("resume", "error", err)
+	w.alone = true
+}
+
+// commit tells the processors how far the target has come.
+func (w *Writer) commit() {
+	if len(w.untold) == 0 || !w.tell.over() {
+		return
 	}
+	if err := w.group.CommitOffsets(w.untold); err != nil {
+		w.tell.next(w.cfg.RetryMax, err)
+		w.cfg.Logger.Debug("group offsets could not be committed", "group", w.cfg.Group, "error", err)
+		return
+	}
+	w.tell = setback{}
+	clear(w.untold)
 }

@@ -45,19 +45,21 @@ func (t *Target) Load(ctx context.Context, concern string, keys []string) (map[s
 		t.pool.Reset()
 		found, err = t.read(ctx, tbl, ask)
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		t.breaker.leave(answered)
 		return found, nil
+	}
+	if e, ok := errors.AsType[*txn.Error](err); ok { // of a row that was read
+		t.breaker.leave(answered)
+		return nil, e
+	}
+	switch {
 	case errors.Is(caller.Err(), context.Canceled):
 		t.breaker.leave(unknown)
 	case classify(err) == classAway || errors.Is(ctx.Err(), context.DeadlineExceeded):
 		t.breaker.leave(silent)
 	default:
 		t.breaker.leave(answered)
-	}
-	if e, ok := errors.AsType[*txn.Error](err); ok {
-		return nil, e
 	}
 	return nil, loadError(concern, err)
 }
