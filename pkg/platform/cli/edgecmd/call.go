@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"strconv"
+	"strings"
+	"unicode"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -24,18 +27,27 @@ func address(cfg Config, opts *options) (string, error) {
 	if addr == "" {
 		return cfg.DefaultAddr, nil
 	}
-	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || strings.ContainsFunc(host, notInHost) {
 		return "", usagef("%s: %q is not an address; write it as host:port", from, addr)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", usagef("%s: %q has no port from 1 to 65535; write it as host:port", from, addr)
 	}
 	return addr, nil
 }
 
-// call sends the request and waits for the answer.
+func notInHost(r rune) bool {
+	return strings.ContainsRune("/?#@,\"'\\", r) || unicode.IsSpace(r) || !unicode.IsPrint(r)
+}
+
+// call sends the request and waits for the answer. Outgoing metadata in ctx
+// goes along.
 func call(ctx context.Context, addr string, m protoreflect.MethodDescriptor, request proto.Message, opts *options, cfg Config) (proto.Message, error) {
 	if opts.timeout <= 0 {
 		return nil, usagef("--timeout: %v is not allowed; it is more than 0", opts.timeout)
 	}
-	conn, err := grpc.NewClient(addr,
+	conn, err := grpc.NewClient("dns:///"+addr, // a host that is called like a scheme is still a host
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithUserAgent(cfg.App+"-edge"),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
@@ -55,8 +67,11 @@ func call(ctx context.Context, addr string, m protoreflect.MethodDescriptor, req
 	if err := conn.Invoke(ctx, name, request, answer); err != nil {
 		st := status.Convert(err)
 		e := &statusError{status: st, asJSON: opts.json}
-		if st.Code() == codes.Unavailable && len(st.Details()) == 0 {
+		switch own := len(st.Details()) == 0; { // what an edge says has details
+		case own && st.Code() == codes.Unavailable:
 			e.hint = fmt.Sprintf("Is an edge serving gRPC at %s? Another address is given by --edge or %s.", addr, cfg.env())
+		case own && st.Code() == codes.DeadlineExceeded:
+			e.hint = fmt.Sprintf("%s did not answer within %v. Whether the request took effect is not known.", addr, opts.timeout)
 		}
 		return nil, &ExitError{Code: exitCode(st), Err: e}
 	}

@@ -85,9 +85,11 @@ Exit codes: 0 done, %d wrong usage, %d refused by the server, %d unavailable, %d
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&opts.addr, "edge", "", fmt.Sprintf("address of the edge, host:port (default: %s, else %s)", cfg.env(), cfg.DefaultAddr))
-	flags.BoolVar(&opts.json, "json", false, "answer, or error, as JSON")
+	flags.BoolVar(&opts.json, "json", false, "the answer, or the error of the edge, as JSON")
 	flags.DurationVar(&opts.timeout, "timeout", 30*time.Second, "how long to wait for the answer")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ExitError{Code: ExitUsage, Err: err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%s; see %s --help", visible(err.Error()), cmd.CommandPath())
+	})
 	summaries := readSummaries(cfg.OpenAPI)
 	methods := cfg.Service.Methods()
 	for i := range methods.Len() {

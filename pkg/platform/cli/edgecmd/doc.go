@@ -19,8 +19,10 @@
 //	state=ACTIVE                enums by name
 //	labels.color=red            maps by key
 //
-// Where the request has an update mask, it names the fields that are given.
-// Errors are of type *ExitError and carry the exit code for main.
+// Where the request has an update mask, it names the fields that are given,
+// those inside JSON for the whole resource included. Outgoing metadata in the
+// command's context goes along with the request. What a server sends reaches a
+// terminal without control characters, as text and as JSON. Errors are of type *ExitError and carry the exit code for main.
 //
 // The package knows descriptors only, nothing of a particular service or of
 // the platform behind it.

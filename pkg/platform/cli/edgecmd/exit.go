@@ -1,7 +1,6 @@
 package edgecmd
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -114,17 +113,4 @@ func codeName(c codes.Code) string {
 		b.WriteRune(r)
 	}
 	return strings.ToUpper(b.String())
-}
-
-// compact takes out the white space that protojson puts in at random.
-func compact(text []byte) []byte {
-	var raw json.RawMessage
-	if err := json.Unmarshal(text, &raw); err != nil {
-		return text
-	}
-	out, err := json.Marshal(raw)
-	if err != nil {
-		return text
-	}
-	return out
 }

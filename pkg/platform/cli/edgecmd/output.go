@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -23,7 +25,7 @@ func writeJSON(w io.Writer, m proto.Message) error {
 		return err
 	}
 	var b bytes.Buffer
-	if err := json.Indent(&b, compact(text), "", "  "); err != nil {
+	if err := json.Indent(&b, escape(text), "", "  "); err != nil {
 		return err
 	}
 	b.WriteByte('\n')
@@ -156,7 +158,7 @@ func textScalar(fd protoreflect.FieldDescriptor, v protoreflect.Value) string {
 // printable returns text as it is where that is safe on a terminal and reads
 // back as the same, else in quotes.
 func printable(s string) string {
-	quote := s == "" || s != strings.TrimSpace(s)
+	quote := s == "" || s != strings.TrimSpace(s) || s[0] == '"' || !utf8.ValidString(s)
 	for _, r := range s {
 		quote = quote || !unicode.IsPrint(r)
 	}
@@ -164,4 +166,45 @@ func printable(s string) string {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+// visible writes what a terminal may act upon as Go would in a string.
+func visible(s string) string {
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// escape writes the characters of a JSON document that a terminal may act upon
+// as \u sequences. JSON itself asks for that below U+0020 only.
+func escape(document []byte) []byte {
+	var b bytes.Buffer
+	for _, r := range string(document) {
+		switch {
+		case unicode.IsPrint(r) || r == '\n' || r == '\t' || r == '\r': // the latter are between values
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.Bytes()
+}
+
+// compact takes out the white space that protojson puts in at random, and
+// makes the document safe to show.
+func compact(document []byte) []byte {
+	var b bytes.Buffer
+	if err := json.Compact(&b, document); err != nil {
+		return escape(document)
+	}
+	return escape(b.Bytes())
 }

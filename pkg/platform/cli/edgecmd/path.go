@@ -45,7 +45,7 @@ func resolve(md protoreflect.MessageDescriptor, name string) (fieldPath, error) 
 		case len(found) > 1:
 			options := make([]string, len(found))
 			for i, f := range found {
-				options[i] = done + fieldPath{fields: f}.String() + strings.TrimPrefix(rest, part)
+				options[i] = printable(done + fieldPath{fields: f}.String() + strings.TrimPrefix(rest, part))
 			}
 			return path, fmt.Errorf("field %q could be %s; say which", name, strings.Join(options, " or "))
 		}

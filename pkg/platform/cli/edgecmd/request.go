@@ -54,17 +54,22 @@ func fillMask(method protoreflect.MethodDescriptor, s *setter) {
 		return
 	}
 	keys := pathVariables(method)
-	list := s.request.Mutable(mask).Message().Mutable(mask.Message().Fields().ByName("paths")).List()
-	var added []string
+	var paths []string
 	for _, p := range s.given {
 		if p.fields[0] != resource || len(p.fields) == 1 || slices.Contains(keys, p.String()) {
 			continue
 		}
 		path := fieldPath{fields: p.fields[1:]}.String() // a map is replaced as a whole
-		if !slices.Contains(added, path) {
-			added = append(added, path)
-			list.Append(protoreflect.ValueOfString(path))
+		if !slices.Contains(paths, path) {
+			paths = append(paths, path)
 		}
+	}
+	if len(paths) == 0 {
+		return
+	}
+	list := s.request.Mutable(mask).Message().Mutable(mask.Message().Fields().ByName("paths")).List()
+	for _, path := range paths {
+		list.Append(protoreflect.ValueOfString(path))
 	}
 }
 

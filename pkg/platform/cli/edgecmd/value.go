@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -56,6 +57,9 @@ func describeOne(fd protoreflect.FieldDescriptor) string {
 }
 
 func wellKnownText(md protoreflect.MessageDescriptor) string {
+	if fd := wrapped(md); fd != nil {
+		return describeOne(fd)
+	}
 	switch md.Name() {
 	case "FieldMask":
 		return "names of fields, with commas between"
@@ -67,12 +71,33 @@ func wellKnownText(md protoreflect.MessageDescriptor) string {
 	return "JSON of a " + string(md.FullName())
 }
 
+// wrapped returns the field of a message that only wraps a scalar, like
+// google.protobuf.StringValue, else nil.
+func wrapped(md protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
+	if wellKnown(md) && md.ParentFile().Path() == "google/protobuf/wrappers.proto" {
+		return md.Fields().ByName("value")
+	}
+	return nil
+}
+
 func enumNames(ed protoreflect.EnumDescriptor) []string {
 	names := make([]string, ed.Values().Len())
 	for i := range names {
 		names[i] = string(ed.Values().Get(i).Name())
 	}
 	return names
+}
+
+// fieldNames lists what a request takes.
+func fieldNames(md protoreflect.MessageDescriptor) string {
+	var names []string
+	for _, f := range listFields(md) {
+		names = append(names, f.name)
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
 }
 
 func jsonNames(md protoreflect.MessageDescriptor) []string {
@@ -101,14 +126,14 @@ func newSetter(request protoreflect.Message) *setter {
 func (s *setter) argument(arg string) error {
 	name, value, ok := strings.Cut(arg, "=")
 	if !ok || name == "" {
-		return fmt.Errorf("%q is not of the form field=value", arg)
+		return fmt.Errorf("%q is not of the form field=value; fields are %s", arg, fieldNames(s.request.Descriptor()))
 	}
 	path, err := resolve(s.request.Descriptor(), name)
 	if err != nil {
 		return err
 	}
 	// lhs=ID means lhs.character_id=ID.
-	if fd := path.last(); inside(fd) && !strings.HasPrefix(value, "{") {
+	if fd := path.last(); inside(fd) && !strings.HasPrefix(strings.TrimSpace(value), "{") {
 		id := idField(fd.Message())
 		if id == nil {
 			return fmt.Errorf("field %q is made of %s; set one of these (%s.…=…), or all as JSON",
@@ -119,7 +144,6 @@ func (s *setter) argument(arg string) error {
 	if err := s.set(path, value); err != nil {
 		return fmt.Errorf("field %q: %w", name, err)
 	}
-	s.given = append(s.given, path)
 	return nil
 }
 
@@ -129,10 +153,10 @@ func (s *setter) set(path fieldPath, value string) error {
 	}
 	fd := path.last()
 	if !fd.IsList() && s.seen[path.String()] {
-		return fmt.Errorf("%s is given twice", path)
+		return fmt.Errorf("%s is given twice", printable(path.String()))
 	}
 	if fd.IsMap() && path.mapKey == "" {
-		return fmt.Errorf("is a map; write %s.KEY=VALUE", path)
+		return fmt.Errorf("a map is set by %s.KEY=VALUE, where VALUE is %s", path, describe(fd.MapValue()))
 	}
 	for i, f := range path.fields {
 		if o := f.ContainingOneof(); o != nil && !o.IsSynthetic() {
@@ -152,7 +176,53 @@ func (s *setter) set(path fieldPath, value string) error {
 		return err
 	}
 	s.seen[path.String()] = true
+	if !inside(fd) {
+		s.given = append(s.given, path)
+		return nil
+	}
+	// A message as JSON: its fields are given, too.
+	leaves := jsonFields(path, []byte(value))
+	for _, leaf := range leaves {
+		if s.seen[leaf.String()] {
+			return fmt.Errorf("%s is given twice", leaf)
+		}
+		s.seen[leaf.String()] = true
+	}
+	if len(path.fields) == 1 { // the resource as a whole: what it has is given
+		s.given = append(s.given, leaves...)
+	} else {
+		s.given = append(s.given, path)
+	}
 	return nil
+}
+
+// jsonFields returns the paths of the fields that a valid JSON object names,
+// in order of the .proto file.
+func jsonFields(path fieldPath, object []byte) []fieldPath {
+	var values map[string]json.RawMessage
+	if json.Unmarshal(object, &values) != nil {
+		return nil
+	}
+	var out []fieldPath
+	fields := path.last().Message().Fields()
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		value, ok := values[fd.JSONName()]
+		if !ok {
+			if value, ok = values[fd.TextName()]; !ok {
+				continue
+			}
+		}
+		at := fieldPath{fields: append(slices.Clone(path.fields), fd)}
+		if inside(fd) {
+			if inner := jsonFields(at, value); len(inner) > 0 {
+				out = append(out, inner...)
+				continue
+			}
+		}
+		out = append(out, at)
+	}
+	return out
 }
 
 func setField(m protoreflect.Message, fd protoreflect.FieldDescriptor, key, value string) error {
@@ -211,6 +281,14 @@ func setField(m protoreflect.Message, fd protoreflect.FieldDescriptor, key, valu
 // message fills m from JSON, or from the text form that well-known messages
 // have.
 func message(m protoreflect.Message, value string) error {
+	if fd := wrapped(m.Descriptor()); fd != nil {
+		v, err := scalar(fd, value)
+		if err != nil {
+			return err
+		}
+		m.Set(fd, v)
+		return nil
+	}
 	text := value
 	if wellKnown(m.Descriptor()) && !json.Valid([]byte(value)) {
 		quoted, err := json.Marshal(value)
@@ -219,12 +297,7 @@ func message(m protoreflect.Message, value string) error {
 		}
 		text = string(quoted)
 		if m.Descriptor().Name() == "FieldMask" {
-			// The JSON form has camel case; people write what the .proto file has.
-			list := m.Mutable(m.Descriptor().Fields().ByName("paths")).List()
-			for path := range strings.SplitSeq(value, ",") {
-				list.Append(protoreflect.ValueOfString(strings.TrimSpace(path)))
-			}
-			return nil
+			return fieldMask(m, value)
 		}
 	}
 	filled := m.New()
@@ -234,10 +307,34 @@ func message(m protoreflect.Message, value string) error {
 			want = wellKnownText(m.Descriptor())
 		}
 		reason := strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "proto:"), "\u00a0"), "\u00a0", " ")
-		return fmt.Errorf("%q is not %s: %s", value, want, strings.TrimSpace(reason))
+		return fmt.Errorf("%q is not %s: %s", value, want, visible(strings.TrimSpace(reason)))
 	}
 	proto.Merge(m.Interface(), filled.Interface())
 	return nil
+}
+
+// fieldMask reads names with commas between. The JSON form has camel case;
+// people write what the .proto file has.
+func fieldMask(m protoreflect.Message, value string) error {
+	list := m.Mutable(m.Descriptor().Fields().ByName("paths")).List()
+	for path := range strings.SplitSeq(value, ",") {
+		if path = strings.TrimSpace(path); path == "" {
+			return fmt.Errorf("%q is not %s", value, wellKnownText(m.Descriptor()))
+		}
+		list.Append(protoreflect.ValueOfString(path))
+	}
+	return nil
+}
+
+func float(value string, bits int) (float64, error) {
+	n, err := strconv.ParseFloat(value, bits)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return 0, fmt.Errorf("%q is too large for a number of %d bits", value, bits)
+	case err != nil:
+		return 0, fmt.Errorf("%q is not a number; allowed are numbers like 1.5 and -2e3, NaN, Infinity, -Infinity", value)
+	}
+	return n, nil
 }
 
 func scalar(fd protoreflect.FieldDescriptor, value string) (protoreflect.Value, error) {
@@ -287,15 +384,15 @@ func scalar(fd protoreflect.FieldDescriptor, value string) (protoreflect.Value, 
 		}
 		return protoreflect.ValueOfUint64(n), nil
 	case protoreflect.FloatKind:
-		n, err := strconv.ParseFloat(value, 32)
+		n, err := float(value, 32)
 		if err != nil {
-			return none, fmt.Errorf("%q is not a number", value)
+			return none, err
 		}
 		return protoreflect.ValueOfFloat32(float32(n)), nil
 	case protoreflect.DoubleKind:
-		n, err := strconv.ParseFloat(value, 64)
+		n, err := float(value, 64)
 		if err != nil {
-			return none, fmt.Errorf("%q is not a number", value)
+			return none, err
 		}
 		return protoreflect.ValueOfFloat64(n), nil
 	case protoreflect.StringKind:
