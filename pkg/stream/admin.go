@@ -13,17 +13,15 @@ import (
 )
 
 // Admin manages topics and looks at offsets. Safe for concurrent use.
-//
-// It stands on a consumer, though it consumes nothing: where a broker answers
-// ListConsumerGroupOffsets with "not the coordinator" (it starts, or the
-// coordinator moves), librdkafka 2.11 dereferences the consumer group of the
-// client, and a producer has none: the process dies of a segmentation fault.
 type Admin struct {
 	cfg  Config
-	c    *kafka.Consumer
+	p    *kafka.Producer
 	a    *kafka.AdminClient
 	done chan struct{}
 	wg   sync.WaitGroup
+
+	mu     sync.Mutex
+	groups map[string]*groupView // by group
 }
 
 // NewAdmin returns an admin. It does not fail while the brokers are away; its
@@ -33,45 +31,42 @@ func NewAdmin(cfg Config) (*Admin, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	c, err := kafka.NewConsumer(cfg.consumer(kafka.ConfigMap{
-		"group.id": "rocketcycle.admin", // see Admin; nothing is committed
-	}))
+	p, err := kafka.NewProducer(cfg.with(kafka.ConfigMap{"go.delivery.reports": false}))
 	if err != nil {
 		return nil, fmt.Errorf("stream: admin: %w", err)
 	}
-	a, err := kafka.NewAdminClientFromConsumer(c)
+	a, err := kafka.NewAdminClientFromProducer(p)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("stream: admin: %w", err), c.Close())
+		p.Close()
+		return nil, fmt.Errorf("stream: admin: %w", err)
 	}
-	admin := &Admin{cfg: cfg, c: c, a: a, done: make(chan struct{})}
-	admin.wg.Go(func() { drainLogs(cfg.Logger, c.Logs(), admin.done) })
-	admin.wg.Go(admin.events)
+	admin := &Admin{cfg: cfg, p: p, a: a, done: make(chan struct{})}
+	admin.wg.Go(func() { drainLogs(cfg.Logger, p.Logs(), admin.done) })
+	admin.wg.Go(func() {
+		for {
+			select {
+			case e := <-p.Events():
+				cfg.Logger.Debug("admin", "event", e.String())
+			case <-admin.done:
+				return
+			}
+		}
+	})
 	return admin, nil
-}
-
-// events takes what the client has to say about brokers that come and go;
-// nobody else does, and it would pile up.
-func (a *Admin) events() {
-	for {
-		select {
-		case <-a.done:
-			return
-		default:
-		}
-		if e := a.c.Poll(100); e != nil {
-			a.cfg.Logger.Debug("admin", "event", e.String())
-		}
-	}
 }
 
 // Close ends the admin.
 func (a *Admin) Close() {
+	a.mu.Lock()
+	for _, g := range a.groups {
+		g.close()
+	}
+	a.groups = nil
+	a.mu.Unlock()
 	close(a.done)
 	a.wg.Wait()
 	a.a.Close()
-	if err := a.c.Close(); err != nil {
-		a.cfg.Logger.Debug("admin did not close cleanly", "error", err)
-	}
+	a.p.Close()
 }
 
 // TopicSpec describes a topic.
@@ -192,36 +187,6 @@ func (a *Admin) DeleteRecordsBefore(ctx context.Context, before map[TopicPartiti
 		}
 	}
 	return errors.Join(faults...)
-}
-
-// GroupOffsets returns the committed offsets of a group, -1 where there is
-// none.
-func (a *Admin) GroupOffsets(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]int64, error) {
-	results, err := a.a.ListConsumerGroupOffsets(ctx, []kafka.ConsumerGroupTopicPartitions{
-		{Group: group, Partitions: theirPartitions(tps)},
-	}, kafka.SetAdminRequestTimeout(timeout(ctx)))
-	out := map[TopicPartition]int64{}
-	for _, tp := range tps {
-		out[tp] = -1
-	}
-	// A group that never committed may be unknown to the broker.
-	if e, ok := errors.AsType[kafka.Error](err); ok && (e.Code() == kafka.ErrGroupIDNotFound || e.Code() == kafka.ErrInvalidGroupID) {
-		return out, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("stream: offsets of group %s: %w", group, err)
-	}
-	for _, g := range results.ConsumerGroupsTopicPartitions {
-		for _, tp := range g.Partitions {
-			if tp.Error != nil {
-				return nil, fmt.Errorf("stream: offsets of group %s: %w", group, tp.Error)
-			}
-			if tp.Offset >= 0 {
-				out[TopicPartition{*tp.Topic, tp.Partition}] = int64(tp.Offset)
-			}
-		}
-	}
-	return out, nil
 }
 
 // EndOffsets returns the high watermarks: not the last stable offsets, records
