@@ -30,7 +30,7 @@ type Transition struct {
 // participants and the response are in one Kafka transaction, so whatever a
 // client sends after it saw the response lies behind the markers.
 func Advance(v *rkcyv1.Visit, results []*rkcyv1.StepResult, at *rkcyv1.Participant, held bool) Transition {
-	if int(v.GetVisit())+1 == len(v.GetTxn().GetVisits()) {
+	if IsLast(v) {
 		return Transition{
 			Settle:   v.GetParticipants(),
 			Commit:   true,
@@ -51,9 +51,15 @@ func Advance(v *rkcyv1.Visit, results []*rkcyv1.StepResult, at *rkcyv1.Participa
 }
 
 // Refuse returns what follows when a transaction ends without effect: a
-// handler refused, the deadline passed, a limit was met. Nobody has written
-// anything that would have to be undone; participants drop what they prepared.
+// handler refused, the deadline passed, a limit was met. In isolated mode nobody
+// has written anything that would have to be undone; participants drop what
+// they prepared. A saga goes back.
 func Refuse(v *rkcyv1.Visit, err *Error) Transition {
+	if IsSaga(v.GetTxn()) && !v.GetClaim() && len(v.GetResults()) > 0 {
+		if next := nextUndo(v, PlanIndex(v)-1, err.ToProto()); next != nil {
+			return Transition{Next: next}
+		}
+	}
 	return Transition{
 		Settle:   v.GetParticipants(),
 		Response: response(v, &rkcyv1.Response{Error: err.ToProto()}),

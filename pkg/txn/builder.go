@@ -29,15 +29,28 @@ const (
 // Builder collects the steps of one transaction. It is used once and by one
 // goroutine.
 type Builder struct {
-	steps   []Step
-	inputs  map[int][]*rkcyv1.Input
-	results []protoreflect.MessageDescriptor
-	faults  []error
-	used    bool
+	mode       rkcyv1.Mode
+	steps      []Step
+	inputs     map[int][]*rkcyv1.Input
+	conditions map[int][]*rkcyv1.Condition
+	results    []protoreflect.MessageDescriptor
+	notBefore  time.Time
+	faults     []error
+	used       bool
 }
 
 // New returns an empty builder of an isolated transaction.
-func New() *Builder { return &Builder{inputs: map[int][]*rkcyv1.Input{}} }
+func New() *Builder {
+	return &Builder{inputs: map[int][]*rkcyv1.Input{}, conditions: map[int][]*rkcyv1.Condition{}}
+}
+
+func (b *Builder) fault(format string, args ...any) {
+	b.faults = append(b.faults, fmt.Errorf(format, args...))
+}
+
+// NotBefore delays the start: no step runs before at, which has a resolution of
+// ms and lies before the deadline.
+func (b *Builder) NotBefore(at time.Time) { b.notBefore = at }
 
 // Handle names a step that was added, to bind its result or to read it.
 type Handle[R proto.Message] struct {
@@ -122,9 +135,21 @@ func (b *Builder) Build(id ID, now, deadline time.Time, replyTo *rkcyv1.ReplyTo)
 		DeadlineMs:      deadline.UnixMilli(),
 		EffectiveTimeMs: now.UnixMilli(),
 		ReplyTo:         replyTo,
+		Mode:            b.mode,
 		Steps:           make([]*rkcyv1.Step, len(b.steps)),
 	}
+	if !b.notBefore.IsZero() {
+		t.NotBeforeMs = b.notBefore.UnixMilli()
+		if !b.notBefore.Before(deadline) {
+			faults = append(faults, fmt.Errorf("the transaction may not start before %v, but its deadline is %v", b.notBefore, deadline))
+		}
+	}
 	for i, s := range b.steps {
+		if IsSaga(t) {
+			if err := checkCompensation(s); err != nil {
+				faults = append(faults, fmt.Errorf("step %d (%s %s): %w", i, s.Concern, s.Command, err))
+			}
+		}
 		payload, err := encodePayload(s)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("step %d (%s %s): %w", i, s.Concern, s.Command, err))
@@ -132,6 +157,10 @@ func (b *Builder) Build(id ID, now, deadline time.Time, replyTo *rkcyv1.ReplyTo)
 		}
 		t.Steps[i] = &rkcyv1.Step{
 			Concern: s.Concern, Key: s.Key, Command: s.Command, Payload: payload, Access: s.Access, Inputs: b.inputs[i],
+			SkipWhen: b.conditions[i],
+		}
+		if IsSaga(t) && !s.NoCompensation {
+			t.Steps[i].Compensation, t.Steps[i].CompensateWithResult = s.Compensation, s.CompensateWithResult
 		}
 	}
 	if len(faults) > 0 {
@@ -144,6 +173,9 @@ func (b *Builder) Build(id ID, now, deadline time.Time, replyTo *rkcyv1.ReplyTo)
 func encodePayload(s Step) ([]byte, error) {
 	if s.Concern == "" || s.Command == "" {
 		return nil, errors.New("a step names a Concern and a command")
+	}
+	if !utf8.ValidString(s.Concern) || !utf8.ValidString(s.Command) {
+		return nil, errors.New("the name of the Concern or of the command is not valid UTF-8")
 	}
 	if err := CheckKey(s.Key); err != nil {
 		return nil, err

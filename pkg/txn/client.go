@@ -107,54 +107,76 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	return &Client{cfg: cfg, waiting: map[ID]chan *rkcyv1.Response{}}, nil
 }
 
+// prepared is a transaction that is ready to be submitted.
+type prepared struct {
+	id    ID
+	first firstRecord
+}
+
+// prepare builds a transaction. The context that it returns ends a little after
+// the deadline, so that the processor's answer to an expired transaction
+// arrives before the caller gives up.
+func (c *Client) prepare(ctx context.Context, b *Builder) (context.Context, context.CancelFunc, prepared, error) {
+	p, now := prepared{id: NewID()}, c.cfg.Now()
+	deadline, ok := ctx.Deadline()
+	cancel := context.CancelFunc(func() {})
+	if latest := now.Add(c.cfg.MaxTimeout); !ok {
+		deadline = now.Add(c.cfg.DefaultTimeout)
+		ctx, cancel = context.WithTimeout(ctx, c.cfg.DefaultTimeout+2*time.Second)
+	} else if deadline.After(latest) {
+		deadline = latest
+	}
+	if ctx.Err() != nil {
+		return ctx, cancel, p, notSubmitted(ctx)
+	}
+	t, err := b.Build(p.id, now, deadline, &rkcyv1.ReplyTo{Partition: c.cfg.ReplyPartition, Edge: c.cfg.EdgeID})
+	if err == nil {
+		p.first, err = c.firstRecord(ctx, t)
+	}
+	return ctx, cancel, p, err
+}
+
+// send appends the first record.
+func (c *Client) send(ctx context.Context, p prepared) error {
+	r := p.first
+	if err := c.cfg.Sender.Send(ctx, r.topic, r.partition, []byte(r.key), r.value); err != nil {
+		if ctx.Err() != nil {
+			return unknownOutcome(ctx, p.id)
+		}
+		return AsError(err).With(DetailTxnID, p.id.String())
+	}
+	return nil
+}
+
+// Submit submits a transaction and does not wait for its end. The result can be
+// asked for by its id, for an hour.
+func (c *Client) Submit(ctx context.Context, b *Builder) (ID, error) {
+	ctx, cancel, p, err := c.prepare(ctx, b)
+	defer cancel()
+	if err != nil {
+		return ID{}, err
+	}
+	return p.id, c.send(ctx, p)
+}
+
 // Run submits a transaction and waits for its end. The deadline of ctx bounds
 // the execution, too: processors abort the transaction when it has passed. If
 // ctx ends first, the error has CodeDeadlineExceeded (or CodeCancelled), the
 // transaction id, and says that the outcome is unknown.
 func (c *Client) Run(ctx context.Context, b *Builder) (*Result, error) {
-	id, now := NewID(), c.cfg.Now()
-	deadline, ok := ctx.Deadline()
-	if latest := now.Add(c.cfg.MaxTimeout); !ok {
-		deadline = now.Add(c.cfg.DefaultTimeout)
-		var cancel context.CancelFunc
-		// The processor's answer to an expired transaction should arrive
-		// before we give up waiting for it.
-		ctx, cancel = context.WithTimeout(ctx, c.cfg.DefaultTimeout+2*time.Second)
-		defer cancel()
-	} else if deadline.After(latest) {
-		deadline = latest
-	}
-	if ctx.Err() != nil {
-		return nil, notSubmitted(ctx)
-	}
-	t, err := b.Build(id, now, deadline, &rkcyv1.ReplyTo{Partition: c.cfg.ReplyPartition, Edge: c.cfg.EdgeID})
+	ctx, cancel, p, err := c.prepare(ctx, b)
+	defer cancel()
 	if err != nil {
 		return nil, err
 	}
-	value, err := proto.Marshal(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Visit{
-		Visit: &rkcyv1.Visit{Txn: t, Attempt: 1},
-	}})
-	if err != nil {
-		return nil, Errorf(CodeInvalidArgument, "transaction: %w", err)
-	}
-	if len(value) > c.cfg.MaxBytes {
-		return nil, Errorf(CodeInvalidArgument, "the transaction has %d bytes; at most %d are allowed", len(value), c.cfg.MaxBytes)
-	}
-	concern, key := Instance(t, 0)
-	topic, partition, err := c.cfg.Router.Route(concern, key)
-	if err != nil {
-		return nil, err
-	}
+	id := p.id
 	answer, err := c.enter(id)
 	if err != nil {
 		return nil, err
 	}
 	defer c.leave(id)
-	if err := c.cfg.Sender.Send(ctx, topic, partition, []byte(key), value); err != nil {
-		if ctx.Err() != nil {
-			return nil, unknownOutcome(ctx, id)
-		}
-		return nil, AsError(err).With(DetailTxnID, id.String())
+	if err := c.send(ctx, p); err != nil {
+		return nil, err
 	}
 	select {
 	case r := <-answer:
@@ -165,14 +187,54 @@ func (c *Client) Run(ctx context.Context, b *Builder) (*Result, error) {
 		if r.GetError() != nil {
 			return nil, FromProto(r.GetError()).With(DetailTxnID, id.String())
 		}
-		if len(r.GetResults()) != b.Len() {
+		if len(r.GetResults()) < b.Len() {
 			return nil, Errorf(CodeInternal, "the answer has %d results for %d steps; the transaction took effect", len(r.GetResults()), b.Len()).
 				With(DetailTxnID, id.String())
 		}
-		return &Result{ID: id, Attempts: int(r.GetAttempts()), steps: r.GetResults()}, nil
+		result := &Result{ID: id, Attempts: int(r.GetAttempts()), steps: r.GetResults()}
+		if original, err := IDFromBytes(r.GetOriginalTxnId()); err == nil {
+			result.ID, result.Repeated = original, true
+		}
+		return result, nil
 	case <-ctx.Done():
 		return nil, unknownOutcome(ctx, id)
 	}
+}
+
+// firstRecord is what puts a transaction into the log.
+type firstRecord struct {
+	topic     string
+	partition int32
+	key       string
+	value     []byte
+}
+
+// firstRecord makes the record that starts a transaction: its first visit, or
+// the claim of its idempotency key.
+func (c *Client) firstRecord(ctx context.Context, t *rkcyv1.Transaction) (r firstRecord, err error) {
+	v := &rkcyv1.Visit{Txn: t, Attempt: 1}
+	if t.Idempotency, err = claimOf(ctx, t); err != nil {
+		return r, Errorf(CodeInvalidArgument, "idempotency: %w", err)
+	}
+	concern, key := Instance(v)
+	if t.GetIdempotency() != nil {
+		v.Claim, key = true, HomeKey(t.GetIdempotency().GetKey())
+	}
+	r.key = key
+	if r.topic, r.partition, err = c.cfg.Router.Route(concern, key); err != nil {
+		return r, err
+	}
+	if v.GetClaim() {
+		t.Idempotency.Home = &rkcyv1.Participant{Topic: r.topic, Partition: r.partition}
+	}
+	r.value, err = proto.Marshal(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Visit{Visit: v}})
+	if err != nil {
+		return r, Errorf(CodeInvalidArgument, "transaction: %w", err)
+	}
+	if len(r.value) > c.cfg.MaxBytes {
+		return r, Errorf(CodeInvalidArgument, "the transaction has %d bytes; at most %d are allowed", len(r.value), c.cfg.MaxBytes)
+	}
+	return r, nil
 }
 
 func notSubmitted(ctx context.Context) error {

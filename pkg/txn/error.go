@@ -63,6 +63,12 @@ const (
 	DetailCommand = "command"
 	// DetailField names the field of the request that is at fault.
 	DetailField = "field"
+	// DetailConstraint names the constraint that refused.
+	DetailConstraint = "constraint"
+	// DetailSaga is SagaCompensated or SagaStuck, DetailRefusal why a
+	// compensation is refused.
+	DetailSaga    = "saga"
+	DetailRefusal = "refusal"
 )
 
 // Error is the one error type of the platform: a code that a program can act

@@ -155,6 +155,13 @@ func (q *HoldQueue[W]) Remove(match func(Waiting[W]) bool) []Waiting[W] {
 	return out
 }
 
+// Each calls f for every parked request, in order.
+func (q *HoldQueue[W]) Each(f func(Waiting[W])) {
+	for _, w := range q.parked {
+		f(w)
+	}
+}
+
 // Empty reports whether nobody holds or waits.
 func (q *HoldQueue[W]) Empty() bool { return len(q.holders) == 0 && len(q.parked) == 0 }
 

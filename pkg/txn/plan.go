@@ -47,12 +47,11 @@ func Plan(steps []*rkcyv1.Step) []*rkcyv1.VisitPlan {
 	}
 	for i, s := range steps {
 		at := instance{s.GetConcern(), s.GetKey()}
-		// The step joins the latest visit of its instance, unless an input
-		// comes from a visit that has to come after that one.
+		// The step joins the latest visit of its instance, unless data comes
+		// from a visit that has to come after that one.
 		v, ok := latest[at]
-		if !ok || slices.ContainsFunc(s.GetInputs(), func(in *rkcyv1.Input) bool {
-			return comesAfter(visitOf[in.GetFromStep()], v)
-		}) {
+		sources := sourcesOf(s)
+		if !ok || slices.ContainsFunc(sources, func(from uint32) bool { return comesAfter(visitOf[from], v) }) {
 			n := &node{at: at, after: map[int]bool{}}
 			if ok {
 				n.after[v] = true
@@ -61,8 +60,8 @@ func Plan(steps []*rkcyv1.Step) []*rkcyv1.VisitPlan {
 			v = len(nodes) - 1
 			latest[at] = v
 		}
-		for _, in := range s.GetInputs() {
-			if d := visitOf[in.GetFromStep()]; d != v {
+		for _, from := range sources {
+			if d := visitOf[from]; d != v {
 				nodes[v].after[d] = true
 			}
 		}
@@ -95,6 +94,21 @@ func Plan(steps []*rkcyv1.Step) []*rkcyv1.VisitPlan {
 	return plan
 }
 
+// sourcesOf returns the steps whose results a step uses.
+func sourcesOf(s *rkcyv1.Step) []uint32 {
+	if len(s.GetInputs()) == 0 && len(s.GetSkipWhen()) == 0 {
+		return nil
+	}
+	var from []uint32
+	for _, in := range s.GetInputs() {
+		from = append(from, in.GetFromStep())
+	}
+	for _, c := range s.GetSkipWhen() {
+		from = append(from, c.GetFromStep())
+	}
+	return from
+}
+
 func less(c1, k1, c2, k2 string) bool {
 	if c := strings.Compare(c1, c2); c != 0 {
 		return c < 0
@@ -114,8 +128,14 @@ func CheckVisit(v *rkcyv1.Visit) error {
 	if n := len(t.GetSteps()); n == 0 || n > MaxSteps {
 		return fmt.Errorf("transaction has %d steps; 1 to %d are allowed", n, MaxSteps)
 	}
-	if int(v.GetVisit()) >= len(t.GetVisits()) {
-		return fmt.Errorf("visit %d of %d does not exist", v.GetVisit(), len(t.GetVisits()))
+	if n := len(t.GetVisits()); n > len(t.GetSteps()) || PlanIndex(v) < 0 || PlanIndex(v) >= n {
+		return fmt.Errorf("visit %d of %d does not exist", v.GetVisit(), n)
+	}
+	if Undoing(v) && (!IsSaga(t) || len(v.GetResults()) != len(t.GetSteps())) {
+		return fmt.Errorf("only a saga that has results is undone")
+	}
+	if v.GetClaim() && (t.GetIdempotency().GetKey() == "" || v.GetVisit() != 0) {
+		return fmt.Errorf("a claim without an idempotency key")
 	}
 	if v.GetAttempt() == 0 {
 		return fmt.Errorf("attempt is 0")
@@ -131,7 +151,7 @@ func CheckVisit(v *rkcyv1.Visit) error {
 			return fmt.Errorf("participant %q[%d] cannot exist", p.GetTopic(), p.GetPartition())
 		}
 	}
-	if t.GetMode() != rkcyv1.Mode_MODE_ISOLATED {
+	if t.GetMode() != rkcyv1.Mode_MODE_ISOLATED && !IsSaga(t) {
 		return fmt.Errorf("mode %v is not known here", t.GetMode())
 	}
 	ran := make([]bool, len(t.GetSteps()))
@@ -150,9 +170,9 @@ func CheckVisit(v *rkcyv1.Visit) error {
 			if err := CheckKey(step.GetKey()); err != nil {
 				return fmt.Errorf("step %d: %w", s, err)
 			}
-			for _, in := range step.GetInputs() {
-				if int(in.GetFromStep()) >= len(ran) || !ran[in.GetFromStep()] {
-					return fmt.Errorf("step %d uses the result of step %d, which does not run before it", s, in.GetFromStep())
+			for _, from := range sourcesOf(step) {
+				if int(from) >= len(ran) || !ran[from] {
+					return fmt.Errorf("step %d uses the result of step %d, which does not run before it", s, from)
 				}
 			}
 			ran[s] = true
@@ -165,7 +185,7 @@ func CheckVisit(v *rkcyv1.Visit) error {
 }
 
 // Instance returns the Concern and key that a visit works on.
-func Instance(t *rkcyv1.Transaction, visit uint32) (concern, key string) {
-	s := t.GetSteps()[t.GetVisits()[visit].GetSteps()[0]]
+func Instance(v *rkcyv1.Visit) (concern, key string) {
+	s := v.GetTxn().GetSteps()[v.GetTxn().GetVisits()[PlanIndex(v)].GetSteps()[0]]
 	return s.GetConcern(), s.GetKey()
 }

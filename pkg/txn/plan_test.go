@@ -218,8 +218,15 @@ func FuzzCheckVisit(f *testing.F) {
 		// What passes can be walked to its end.
 		v := r.GetVisit()
 		for v != nil {
-			Instance(v.GetTxn(), v.GetVisit())
+			Instance(v)
 			AgeOf(v.GetTxn())
+			for _, i := range StepsOf(v) {
+				StepAt(v, i)
+			}
+			if Undoing(v) {
+				v = AdvanceUndo(v).Next
+				continue
+			}
 			next := Advance(v, make([]*rkcyv1.StepResult, len(v.GetTxn().GetSteps())), &rkcyv1.Participant{Topic: "t"}, true)
 			if next.Next == nil && !next.Commit {
 				t.Fatal("a visit with neither successor nor end")

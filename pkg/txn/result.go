@@ -15,6 +15,9 @@ type Result struct {
 	ID ID
 	// Attempts counts how often it had to start, 1 without conflicts.
 	Attempts int
+	// Repeated says that the request had been made before, with the same
+	// idempotency key; ID and results are those of the first.
+	Repeated bool
 	steps    []*rkcyv1.StepResult
 }
 
@@ -24,7 +27,13 @@ func (r *Result) Raw(i int) []byte { return r.steps[i].GetValue() }
 // Version returns the version of the instance that step i saw or made.
 func (r *Result) Version(i int) uint64 { return r.steps[i].GetVersion() }
 
-// Result decodes what the step returned.
+// Skipped reports whether the step did not run, since its conditions held.
+func (h *Handle[R]) Skipped(r *Result) bool {
+	return h.index < len(r.steps) && r.steps[h.index].GetSkipped()
+}
+
+// Result decodes what the step returned: an empty message for one that was
+// skipped.
 func (h *Handle[R]) Result(r *Result) (R, error) {
 	out := h.newResult()
 	if h.index >= len(r.steps) {

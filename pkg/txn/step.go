@@ -24,6 +24,12 @@ type Step struct {
 	Access  rkcyv1.Access
 	// Payload must not be changed once the step was added to a Builder.
 	Payload proto.Message
+	// Compensation is the command of the same Concern that undoes the step in a
+	// saga. It gets this step's payload, or its result.
+	Compensation         string
+	CompensateWithResult bool
+	// NoCompensation says that nothing has to be undone.
+	NoCompensation bool
 }
 
 // TypedStep is a Step that knows what its command returns.
@@ -36,10 +42,37 @@ type TypedStep[R proto.Message] struct {
 func NewStep[R proto.Message](
 	concern, key, command string, access rkcyv1.Access, payload proto.Message, newResult func() R,
 ) TypedStep[R] {
-	return TypedStep[R]{
+	s := TypedStep[R]{
 		Step:      Step{Concern: concern, Key: key, Command: command, Access: access, Payload: payload},
 		newResult: newResult,
 	}
+	switch command {
+	case CommandCreate:
+		return s.CompensatedBy(CommandDelete)
+	case CommandDelete:
+		return s.CompensatedByResult(CommandCreate)
+	}
+	return s
+}
+
+// CompensatedBy returns the step with the command that undoes it in a saga and
+// gets the same payload.
+func (s TypedStep[R]) CompensatedBy(command string) TypedStep[R] {
+	s.Compensation, s.CompensateWithResult, s.NoCompensation = command, false, false
+	return s
+}
+
+// CompensatedByResult returns the step with the command that undoes it in a
+// saga and gets its result as payload.
+func (s TypedStep[R]) CompensatedByResult(command string) TypedStep[R] {
+	s.Compensation, s.CompensateWithResult, s.NoCompensation = command, true, false
+	return s
+}
+
+// WithoutCompensation returns the step as one that a saga need not undo.
+func (s TypedStep[R]) WithoutCompensation() TypedStep[R] {
+	s.Compensation, s.CompensateWithResult, s.NoCompensation = "", false, true
+	return s
 }
 
 // UpdatePayload packs the payload of the provided update command. Without
