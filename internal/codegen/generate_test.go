@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -91,6 +92,27 @@ func TestGenerateOneByOne(t *testing.T) {
 			if want, err := os.ReadFile(filepath.Join(golden, f.Name)); err != nil || string(want) != f.Content {
 				t.Errorf("%s differs when it is generated alone (%v)", f.Name, err)
 			}
+		}
+	}
+}
+
+// The program writes what the function does.
+func TestPluginProgram(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "protoc-gen-rkcy")
+	if out, err := exec.Command("go", "build", "-o", program, "github.com/rocketcycle/rocketcycle/cmd/protoc-gen-rkcy").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	request, err := compile.Compile(t.Context(), []string{golden}, "plain/plain.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := compile.Program(program, "paths=source_relative")(t.Context(), request)
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, f := range files {
+		if want, err := os.ReadFile(filepath.Join(golden, f.Name)); err != nil || string(want) != f.Content {
+			t.Errorf("%s differs when the program makes it (%v)", f.Name, err)
 		}
 	}
 }
