@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/protobuf/types/pluginpb"
 
-	"github.com/rocketcycle/rocketcycle/internal/codegen"
 	"github.com/rocketcycle/rocketcycle/internal/codegen/compile"
 )
 
@@ -69,6 +68,17 @@ func buildPrograms(ctx context.Context, root string) error {
 	return nil
 }
 
+// buildOwn builds the plugin of this module. It is built anew for each target,
+// since generating another target may have changed the options that it reads.
+func buildOwn(ctx context.Context, root string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", root, "-o", filepath.Join("build", "tools", "protoc-gen-rkcy"), "./cmd/protoc-gen-rkcy")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("build protoc-gen-rkcy: %w", err)
+	}
+	return nil
+}
+
 // generate returns what belongs into the target's folder.
 func (t target) generate(ctx context.Context, root string) ([]compile.File, error) {
 	folder := filepath.Join(root, filepath.FromSlash(t.folder))
@@ -96,7 +106,10 @@ func runGenerator(ctx context.Context, root, name string, request *pluginpb.Code
 	program := filepath.Join(root, "build", "tools", "protoc-gen-"+name)
 	switch name {
 	case "rkcy":
-		return compile.Function(relative, codegen.Generate)(ctx, request)
+		if err := buildOwn(ctx, root); err != nil {
+			return nil, err
+		}
+		return compile.Program(program, relative)(ctx, request)
 	case "go":
 		return compile.Program(program, relative)(ctx, request)
 	}
