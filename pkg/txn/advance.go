@@ -34,7 +34,7 @@ func Advance(v *rkcyv1.Visit, results []*rkcyv1.StepResult, at *rkcyv1.Participa
 		return Transition{
 			Settle:   v.GetParticipants(),
 			Commit:   true,
-			Response: response(v, &rkcyv1.Response{Results: results}),
+			Response: response(v, &rkcyv1.Response{Results: results[:submitted(v.GetTxn(), len(results))]}),
 		}
 	}
 	next := &rkcyv1.Visit{
@@ -72,8 +72,32 @@ func Refuse(v *rkcyv1.Visit, err *Error) Transition {
 func Die(v *rkcyv1.Visit) Transition {
 	return Transition{
 		Settle:  v.GetParticipants(),
-		Restart: &rkcyv1.Visit{Txn: v.GetTxn(), Attempt: v.GetAttempt() + 1},
+		Restart: &rkcyv1.Visit{Txn: Submitted(v.GetTxn()), Attempt: v.GetAttempt() + 1},
 	}
+}
+
+// Submitted returns a transaction without the steps that a processor has added,
+// which depend on what it saw.
+func Submitted(t *rkcyv1.Transaction) *rkcyv1.Transaction {
+	n := submitted(t, len(t.GetSteps()))
+	if n == len(t.GetSteps()) {
+		return t
+	}
+	return &rkcyv1.Transaction{
+		Id: t.GetId(), SubmitTimeMs: t.GetSubmitTimeMs(), DeadlineMs: t.GetDeadlineMs(), EffectiveTimeMs: t.GetEffectiveTimeMs(),
+		Mode: t.GetMode(), ReplyTo: t.GetReplyTo(), Headers: t.GetHeaders(), Idempotency: t.GetIdempotency(), NotBeforeMs: t.GetNotBeforeMs(),
+		Steps: t.GetSteps()[:n],
+		Visits: slices.DeleteFunc(slices.Clone(t.GetVisits()), func(p *rkcyv1.VisitPlan) bool {
+			return int(p.GetSteps()[0]) >= n
+		}),
+	}
+}
+
+func submitted(t *rkcyv1.Transaction, all int) int {
+	if n := int(t.GetSubmittedSteps()); n > 0 && n < all {
+		return n
+	}
+	return all
 }
 
 // IsParticipant reports whether a partition holds something for the

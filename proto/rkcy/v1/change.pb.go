@@ -111,6 +111,61 @@ func (x *Change) GetEffectiveTimeMs() int64 {
 	return 0
 }
 
+// UniqueEntry is the instance of an index Concern: a value that is taken. Its
+// key is the value.
+type UniqueEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Value string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	// Key of the instance that has it.
+	Owner         string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UniqueEntry) Reset() {
+	*x = UniqueEntry{}
+	mi := &file_rkcy_v1_change_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UniqueEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UniqueEntry) ProtoMessage() {}
+
+func (x *UniqueEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_change_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UniqueEntry.ProtoReflect.Descriptor instead.
+func (*UniqueEntry) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_change_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *UniqueEntry) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *UniqueEntry) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
 var File_rkcy_v1_change_proto protoreflect.FileDescriptor
 
 const file_rkcy_v1_change_proto_rawDesc = "" +
@@ -122,7 +177,10 @@ const file_rkcy_v1_change_proto_rawDesc = "" +
 	"\x06txn_id\x18\x03 \x01(\fR\x05txnId\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05visit\x18\x05 \x01(\rR\x05visit\x12*\n" +
-	"\x11effective_time_ms\x18\x06 \x01(\x03R\x0feffectiveTimeMsB9Z7github.com/rocketcycle/rocketcycle/proto/rkcy/v1;rkcyv1b\x06proto3"
+	"\x11effective_time_ms\x18\x06 \x01(\x03R\x0feffectiveTimeMs\"9\n" +
+	"\vUniqueEntry\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\tR\x05value\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05ownerB9Z7github.com/rocketcycle/rocketcycle/proto/rkcy/v1;rkcyv1b\x06proto3"
 
 var (
 	file_rkcy_v1_change_proto_rawDescOnce sync.Once
@@ -136,13 +194,14 @@ func file_rkcy_v1_change_proto_rawDescGZIP() []byte {
 	return file_rkcy_v1_change_proto_rawDescData
 }
 
-var file_rkcy_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_rkcy_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_rkcy_v1_change_proto_goTypes = []any{
-	(*Change)(nil),   // 0: rkcy.v1.Change
-	(*Instance)(nil), // 1: rkcy.v1.Instance
+	(*Change)(nil),      // 0: rkcy.v1.Change
+	(*UniqueEntry)(nil), // 1: rkcy.v1.UniqueEntry
+	(*Instance)(nil),    // 2: rkcy.v1.Instance
 }
 var file_rkcy_v1_change_proto_depIdxs = []int32{
-	1, // 0: rkcy.v1.Change.after:type_name -> rkcy.v1.Instance
+	2, // 0: rkcy.v1.Change.after:type_name -> rkcy.v1.Instance
 	1, // [1:1] is the sub-list for method output_type
 	1, // [1:1] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
@@ -162,7 +221,7 @@ func file_rkcy_v1_change_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rkcy_v1_change_proto_rawDesc), len(file_rkcy_v1_change_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

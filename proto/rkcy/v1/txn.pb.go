@@ -719,9 +719,12 @@ type Transaction struct {
 	Headers     map[string]string `protobuf:"bytes,9,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Idempotency *Idempotency      `protobuf:"bytes,10,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
 	// Unix time in ms before which the first visit does not run. 0: at once.
-	NotBeforeMs   int64 `protobuf:"varint,11,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NotBeforeMs int64 `protobuf:"varint,11,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"`
+	// How many of the steps were submitted, where a processor has added others to
+	// keep values unique; else 0.
+	SubmittedSteps uint32 `protobuf:"varint,12,opt,name=submitted_steps,json=submittedSteps,proto3" json:"submitted_steps,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Transaction) Reset() {
@@ -827,6 +830,13 @@ func (x *Transaction) GetIdempotency() *Idempotency {
 func (x *Transaction) GetNotBeforeMs() int64 {
 	if x != nil {
 		return x.NotBeforeMs
+	}
+	return 0
+}
+
+func (x *Transaction) GetSubmittedSteps() uint32 {
+	if x != nil {
+		return x.SubmittedSteps
 	}
 	return 0
 }
@@ -1286,7 +1296,9 @@ type Related struct {
 	Parent string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	Child  *RelatedInstance       `protobuf:"bytes,2,opt,name=child,proto3" json:"child,omitempty"`
 	// The child no longer refers to the parent.
-	Removed       bool `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
+	Removed bool `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
+	// The parent's Concern.
+	Concern       string `protobuf:"bytes,4,opt,name=concern,proto3" json:"concern,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1340,6 +1352,13 @@ func (x *Related) GetRemoved() bool {
 		return x.Removed
 	}
 	return false
+}
+
+func (x *Related) GetConcern() string {
+	if x != nil {
+		return x.Concern
+	}
+	return ""
 }
 
 // RelatedInstance is what a parent knows of a child.
@@ -2462,7 +2481,7 @@ const file_rkcy_v1_txn_proto_rawDesc = "" +
 	"\x05steps\x18\x01 \x03(\rR\x05steps\";\n" +
 	"\aReplyTo\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x12\n" +
-	"\x04edge\x18\x02 \x01(\x06R\x04edge\"\x8c\x04\n" +
+	"\x04edge\x18\x02 \x01(\x06R\x04edge\"\xb5\x04\n" +
 	"\vTransaction\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12$\n" +
 	"\x0esubmit_time_ms\x18\x02 \x01(\x03R\fsubmitTimeMs\x12\x1f\n" +
@@ -2476,10 +2495,11 @@ const file_rkcy_v1_txn_proto_rawDesc = "" +
 	"\aheaders\x18\t \x03(\v2!.rkcy.v1.Transaction.HeadersEntryR\aheaders\x126\n" +
 	"\vidempotency\x18\n" +
 	" \x01(\v2\x14.rkcy.v1.IdempotencyR\vidempotency\x12\"\n" +
-	"\rnot_before_ms\x18\v \x01(\x03R\vnotBeforeMs\x1a:\n" +
+	"\rnot_before_ms\x18\v \x01(\x03R\vnotBeforeMs\x12'\n" +
+	"\x0fsubmitted_steps\x18\f \x01(\rR\x0esubmittedSteps\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\f\x10\x14\"k\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\r\x10\x14\"k\n" +
 	"\vIdempotency\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\fR\vfingerprint\x12(\n" +
@@ -2510,11 +2530,12 @@ const file_rkcy_v1_txn_proto_rawDesc = "" +
 	"\x06txn_id\x18\x01 \x01(\fR\x05txnId\"J\n" +
 	"\aOutcome\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
-	"\bresponse\x18\x02 \x01(\v2\x11.rkcy.v1.ResponseR\bresponse\"k\n" +
+	"\bresponse\x18\x02 \x01(\v2\x11.rkcy.v1.ResponseR\bresponse\"\x85\x01\n" +
 	"\aRelated\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12.\n" +
 	"\x05child\x18\x02 \x01(\v2\x18.rkcy.v1.RelatedInstanceR\x05child\x12\x18\n" +
-	"\aremoved\x18\x03 \x01(\bR\aremoved\"S\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\x12\x18\n" +
+	"\aconcern\x18\x04 \x01(\tR\aconcern\"S\n" +
 	"\x0fRelatedInstance\x12\x18\n" +
 	"\aconcern\x18\x01 \x01(\tR\aconcern\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
