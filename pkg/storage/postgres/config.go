@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"regexp"
 	"time"
 
@@ -104,13 +103,6 @@ func reason(err error) string {
 	text := err.Error()
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
 		text = inner.Error()
-	}
-	// The parser of URLs repeats what it could not parse.
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		text = e.Err.Error()
-	}
-	if e, ok := errors.AsType[url.EscapeError](err); ok {
-		return "invalid escape " + fmt.Sprintf("%q", string(e))
 	}
 	return text
 }
