@@ -15,7 +15,7 @@ import (
 
 // EnvKafka names a running broker, as host:port, that tests use instead of
 // one of their own.
-const EnvKafka = "RKCY_TEST_KAFKA"
+const EnvKafka = devbroker.EnvKafka
 
 // Broker returns the address of a broker that lives as long as the test.
 func Broker(t testing.TB) string {
