@@ -89,6 +89,7 @@ func (c *collector) file(f *protogen.File) *fileModel {
 		c.service(s, model, byMessage)
 	}
 	for _, concern := range model.concerns {
+		c.compensations(concern)
 		c.goNames[f.GoImportPath].addConcern(c, concern)
 	}
 	return model
@@ -102,6 +103,9 @@ func (c *collector) message(m *protogen.Message) *concernModel {
 		return nil
 	}
 	options := proto.GetExtension(m.Desc.Options(), rkcyv1.E_Concern).(*rkcyv1.ConcernOptions)
+	if options.GetConfig() {
+		c.refuse(m.Desc, "config Concerns are not generated yet; remove config")
+	}
 	concern := &concernModel{message: m, name: options.GetName(), table: options.GetTable()}
 	if concern.name == "" {
 		concern.name = snakeCase(string(m.Desc.Name()))

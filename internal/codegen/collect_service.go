@@ -66,5 +66,9 @@ func (c *collector) method(m *protogen.Method, concern *concernModel) {
 		}
 	}
 	options, _ := proto.GetExtension(m.Desc.Options(), rkcyv1.E_Command).(*rkcyv1.CommandOptions)
-	concern.commands = append(concern.commands, commandModel{method: m, readOnly: options.GetReadOnly()})
+	cmd := commandModel{method: m, options: options, readOnly: options.GetReadOnly()}
+	if options.GetNoCompensation() {
+		cmd.compensation = ".WithoutCompensation()"
+	}
+	concern.commands = append(concern.commands, cmd)
 }

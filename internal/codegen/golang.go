@@ -133,7 +133,7 @@ func (p *goPrinter) command(cmd commandModel) {
 		m.Comments.Leading)
 	p.P("func ", p.typ, m.GoName, "(", id, " string, ", in, " *", m.Input.GoIdent, ") ", p.step, "[*", result, "] {")
 	p.P("return ", txnPackage.Ident("NewStep"), "(", p.typ, "Concern, ", id, ", ", strconv.Quote(string(m.Desc.Name())), ", ",
-		rkcyPackage.Ident(access), ", ", in, ", func() *", result, " { return new(", result, ") })")
+		rkcyPackage.Ident(access), ", ", in, ", func() *", result, " { return new(", result, ") })", cmd.compensation)
 	p.P("}")
 }
 

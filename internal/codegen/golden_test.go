@@ -19,6 +19,7 @@ import (
 	"github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/plain"
 	"github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/readonly"
 	renamedpb "github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/renamed"
+	"github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/saga"
 	"github.com/rocketcycle/rocketcycle/pkg/concern"
 	"github.com/rocketcycle/rocketcycle/pkg/storage"
 	"github.com/rocketcycle/rocketcycle/pkg/storage/postgres"
@@ -81,11 +82,29 @@ func (counters) Reset(_ concern.Context, c *foreign.Counter, _ *emptypb.Empty) (
 	return wrapperspb.Int64(c.GetValue()), nil
 }
 
+type stocks struct{}
+
+func (stocks) Take(_ concern.Context, s *saga.Stock, _ *saga.Order) (*saga.Stock, error) {
+	return s, nil
+}
+func (stocks) Return(_ concern.Context, s *saga.Stock, _ *saga.Order) (*saga.Stock, error) {
+	return s, nil
+}
+func (stocks) Reserve(concern.Context, *saga.Stock, *saga.Order) (*saga.Reservation, error) {
+	return &saga.Reservation{}, nil
+}
+func (stocks) Cancel(_ concern.Context, s *saga.Stock, _ *saga.Reservation) (*saga.Stock, error) {
+	return s, nil
+}
+func (stocks) Count(_ concern.Context, s *saga.Stock, _ *saga.Order) (*saga.Stock, error) {
+	return s, nil
+}
+
 func definitions() []concern.Definition {
 	return []concern.Definition{
 		plain.NewWallet(&wallets{}), plain.NewHTTPLog2Entry(nil), kinds.NewEverything(nil), kinds.NewIndexed(nil),
 		nested.NewTree(struct{}{}), foreign.NewCounter(counters{}), readonly.NewShelf(shelves{}),
-		renamedpb.NewUser(nil), renamedpb.NewThing(nil),
+		renamedpb.NewUser(nil), renamedpb.NewThing(nil), saga.NewStock(stocks{}),
 	}
 }
 
@@ -96,6 +115,7 @@ func mappings() map[string][]storage.Mapping {
 		"nested":   {nested.TreeMapping()},
 		"foreign":  {foreign.CounterMapping()},
 		"readonly": {readonly.ShelfMapping()},
+		"saga":     {saga.StockMapping()},
 		"renamed":  {renamedpb.UserMapping(), renamedpb.ThingMapping()},
 	}
 }
@@ -155,6 +175,7 @@ func TestSteps(t *testing.T) {
 	wallet := &plain.Wallet{WalletId: "w1", Owner: "ann"}
 	amount := &plain.Amount{Cents: 5}
 	question := &readonly.Question{Text: "x"}
+	order := &saga.Order{Pieces: 2}
 	const (
 		write = rkcyv1.Access_ACCESS_WRITE
 		read  = rkcyv1.Access_ACCESS_READ
@@ -163,15 +184,18 @@ func TestSteps(t *testing.T) {
 		got  txn.Step
 		want txn.Step
 	}{
-		"create":    {plain.WalletCreate(wallet).Step, txn.Step{Concern: "wallet", Key: "w1", Command: "create", Access: write, Payload: wallet}},
-		"read":      {plain.WalletRead("w2").Step, txn.Step{Concern: "wallet", Key: "w2", Command: "read", Access: read, Payload: &rkcyv1.Empty{}}},
-		"update":    {plain.WalletUpdate(wallet, "owner").Step, txn.Step{Concern: "wallet", Key: "w1", Command: "update", Access: write, Payload: txn.UpdatePayload(wallet, "owner")}},
-		"delete":    {plain.WalletDelete("w3").Step, txn.Step{Concern: "wallet", Key: "w3", Command: "delete", Access: write, Payload: &rkcyv1.Empty{}}},
-		"own":       {plain.WalletDeposit("w4", amount).Step, txn.Step{Concern: "wallet", Key: "w4", Command: "Deposit", Access: write, Payload: amount}},
-		"rpc name":  {plain.WalletTakeOut("w5", amount).Step, txn.Step{Concern: "wallet", Key: "w5", Command: "take_out", Access: write, Payload: amount}},
-		"read-only": {readonly.ShelfHas("s", question).Step, txn.Step{Concern: "shelf", Key: "s", Command: "Has", Access: read, Payload: question}},
-		"not so":    {readonly.ShelfPut("s", question).Step, txn.Step{Concern: "shelf", Key: "s", Command: "Put", Access: write, Payload: question}},
-		"renamed":   {renamedpb.ThingRead("t").Step, txn.Step{Concern: "object", Key: "t", Command: "read", Access: read, Payload: &rkcyv1.Empty{}}},
+		"create":     {plain.WalletCreate(wallet).Step, txn.Step{Concern: "wallet", Key: "w1", Command: "create", Access: write, Payload: wallet, Compensation: "delete"}},
+		"read":       {plain.WalletRead("w2").Step, txn.Step{Concern: "wallet", Key: "w2", Command: "read", Access: read, Payload: &rkcyv1.Empty{}}},
+		"update":     {plain.WalletUpdate(wallet, "owner").Step, txn.Step{Concern: "wallet", Key: "w1", Command: "update", Access: write, Payload: txn.UpdatePayload(wallet, "owner")}},
+		"delete":     {plain.WalletDelete("w3").Step, txn.Step{Concern: "wallet", Key: "w3", Command: "delete", Access: write, Payload: &rkcyv1.Empty{}, Compensation: "create", CompensateWithResult: true}},
+		"own":        {plain.WalletDeposit("w4", amount).Step, txn.Step{Concern: "wallet", Key: "w4", Command: "Deposit", Access: write, Payload: amount}},
+		"rpc name":   {plain.WalletTakeOut("w5", amount).Step, txn.Step{Concern: "wallet", Key: "w5", Command: "take_out", Access: write, Payload: amount}},
+		"read-only":  {readonly.ShelfHas("s", question).Step, txn.Step{Concern: "shelf", Key: "s", Command: "Has", Access: read, Payload: question}},
+		"not so":     {readonly.ShelfPut("s", question).Step, txn.Step{Concern: "shelf", Key: "s", Command: "Put", Access: write, Payload: question}},
+		"undone":     {saga.StockTake("s", order).Step, txn.Step{Concern: "stock", Key: "s", Command: "Take", Access: write, Payload: order, Compensation: "Return"}},
+		"by result":  {saga.StockReserve("s", order).Step, txn.Step{Concern: "stock", Key: "s", Command: "Reserve", Access: write, Payload: order, Compensation: "Cancel", CompensateWithResult: true}},
+		"not undone": {saga.StockCount("s", order).Step, txn.Step{Concern: "stock", Key: "s", Command: "Count", Access: write, Payload: order, NoCompensation: true}},
+		"renamed":    {renamedpb.ThingRead("t").Step, txn.Step{Concern: "object", Key: "t", Command: "read", Access: read, Payload: &rkcyv1.Empty{}}},
 	} {
 		if !proto.Equal(c.got.Payload, c.want.Payload) {
 			t.Errorf("%s: payload %v, want %v", name, c.got.Payload, c.want.Payload)

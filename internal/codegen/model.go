@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 
 	"github.com/rocketcycle/rocketcycle/pkg/storage/column"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
 
 // fileModel is a .proto file that has Concerns.
@@ -34,7 +35,11 @@ func (c columnModel) nullable() bool { return column.Nullable(c.field.Desc) }
 
 type commandModel struct {
 	method   *protogen.Method
+	options  *rkcyv1.CommandOptions
 	readOnly bool
+	// compensation is what makes the step one that a saga can undo: a call of a
+	// method of txn.TypedStep, or nothing.
+	compensation string
 }
 
 // goNames are the package-level Go names that are generated for the Concern,

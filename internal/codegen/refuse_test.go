@@ -160,6 +160,34 @@ func TestRefused(t *testing.T) {
 			cart + "service Cart2 {}\nservice CartSell { option (rkcy.v1.commands).concern = \"Cart\"; rpc SellClient(Cart) returns (Cart); }",
 			[]string{"shop.proto:4: rpc CartSell.SellClient: the Go name CartSellClient, the constructor of the step, is taken by service CartSell (shop.proto:4); rename the rpc"},
 		},
+		"compensation": {
+			cart + `message N {} service S { option (rkcy.v1.commands).concern = "Cart";
+rpc A(Cart) returns (Cart) { option (rkcy.v1.command).compensation = "Z"; }
+rpc B(Cart) returns (Cart) { option (rkcy.v1.command).compensation = "Look"; }
+rpc C(Cart) returns (Cart) { option (rkcy.v1.command).compensation = "E"; }
+rpc D(Cart) returns (Cart) { option (rkcy.v1.command) = {compensation: "A", no_compensation: true}; }
+rpc E(N) returns (N);
+rpc Look(Cart) returns (Cart) { option (rkcy.v1.command) = {read_only: true, compensation: "A"}; }
+rpc Peek(Cart) returns (Cart) { option (rkcy.v1.command) = {read_only: true, no_compensation: true}; }
+}`,
+			[]string{
+				`shop.proto:4: rpc S.A: compensation "Z" is no command of Cart; it has A, B, C, D, E`,
+				"shop.proto:5: rpc S.B: compensation Look is read-only, so it undoes nothing; name one of A, B, C, D, E",
+				"shop.proto:6: rpc S.C: compensation E takes a shop.N, but must take what C takes (shop.Cart) or returns (shop.Cart)",
+				"shop.proto:7: rpc S.D: compensation and no_compensation exclude each other; remove one",
+				"shop.proto:9: rpc S.Look: a read-only command needs no compensation; remove compensation",
+				"shop.proto:10: rpc S.Peek: a read-only command needs no compensation; remove no_compensation",
+			},
+		},
+		"options to come": {
+			"message Cart {\n  option (rkcy.v1.concern).config = true;\n  string id = 1 [(rkcy.v1.field).key = true];\n  string a = 2 [(rkcy.v1.field) = {unique: true, refers_to: \"X\", copy: \"y\"}];\n}",
+			[]string{
+				"shop.proto:2: message Cart: config Concerns are not generated yet; remove config",
+				"shop.proto:5: field Cart.a: option (rkcy.v1.field).unique is not generated yet; remove it",
+				"shop.proto:5: field Cart.a: option (rkcy.v1.field).refers_to is not generated yet; remove it",
+				"shop.proto:5: field Cart.a: option (rkcy.v1.field).copy is not generated yet; remove it",
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
