@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/rocketcycle/rocketcycle/internal/codegen/random"
 	"github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/kinds"
 	"github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/nested"
 	"github.com/rocketcycle/rocketcycle/pkg/storage/column"
@@ -97,7 +98,7 @@ func TestRoundTripRandom(t *testing.T) {
 		r := rand.New(rand.NewPCG(uint64(seed), 7))
 		for _, newMessage := range []func() proto.Message{everything, tree} {
 			m := newMessage()
-			randomMessage(r, m.ProtoReflect(), 0)
+			random.Message(r, m)
 			roundTrip(t, newMessage, m)
 			if t.Failed() {
 				t.Fatalf("seed %d", seed)
@@ -347,4 +348,13 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// numbersOf returns the numbers of all fields.
+func numbersOf(m proto.Message) (numbers []protowire.Number) {
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		numbers = append(numbers, fields.Get(i).Number())
+	}
+	return numbers
 }

@@ -1,4 +1,5 @@
-package column_test
+// Package random fills messages for tests that must hold for any of them.
+package random
 
 import (
 	"math"
@@ -11,21 +12,23 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// texts are pieces that strings are made of: all that JSON has to escape, and
-// what looks like the codec's own marks.
-var texts = []string{"", "a", `"`, `\`, "\n", "\x1f", "ü", "𝛼", "\u2028", "</", `{"@wire":"AA=="}`, "@wire", `\u0000`, "null", " "}
-
-func randomText(r *rand.Rand) string {
+// text is made of what JSON has to escape and what looks like a mark of the
+// column codec.
+func text(r *rand.Rand) string {
+	parts := []string{"", "a", `"`, `\`, "\n", "\x1f", "ü", "𝛼", "\u2028", "</", `{"@wire":"AA=="}`, "@wire", `\u0000`, "null", " "}
 	var b strings.Builder
 	for range r.IntN(4) {
-		b.WriteString(texts[r.IntN(len(texts))])
+		b.WriteString(parts[r.IntN(len(parts))])
 	}
 	return b.String()
 }
 
-// randomMessage sets about half of the fields. Strings within messages, lists
-// and maps may contain NUL, those that are columns of their own may not.
-func randomMessage(r *rand.Rand, m protoreflect.Message, depth int) {
+// Message sets about half of the fields of a message, to extremes more often
+// than not. Strings within messages, lists and maps may contain NUL, those that
+// are columns of their own do not.
+func Message(r *rand.Rand, m proto.Message) { fill(r, m.ProtoReflect(), 0) }
+
+func fill(r *rand.Rand, m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		fd := fields.Get(i)
@@ -38,35 +41,35 @@ func randomMessage(r *rand.Rand, m protoreflect.Message, depth int) {
 			for range r.IntN(3) {
 				value := entries.NewValue()
 				if fd.MapValue().Message() != nil {
-					randomMessage(r, value.Message(), depth+1)
+					fill(r, value.Message(), depth+1)
 				} else {
-					value = randomScalar(r, fd.MapValue(), true)
+					value = scalar(r, fd.MapValue(), true)
 				}
-				entries.Set(randomScalar(r, fd.MapKey(), true).MapKey(), value)
+				entries.Set(scalar(r, fd.MapKey(), true).MapKey(), value)
 			}
 		case fd.IsList():
 			list := m.Mutable(fd).List()
 			for range r.IntN(3) {
 				if fd.Message() != nil {
-					randomMessage(r, list.AppendMutable().Message(), depth+1)
+					fill(r, list.AppendMutable().Message(), depth+1)
 				} else {
-					list.Append(randomScalar(r, fd, true))
+					list.Append(scalar(r, fd, true))
 				}
 			}
 		case fd.Message() != nil:
 			if any, ok := m.Mutable(fd).Message().Interface().(*anypb.Any); ok {
-				randomAny(r, any)
+				packed(r, any)
 			} else {
-				randomMessage(r, m.Mutable(fd).Message(), depth+1)
+				fill(r, m.Mutable(fd).Message(), depth+1)
 			}
 		default:
-			m.Set(fd, randomScalar(r, fd, depth > 0))
+			m.Set(fd, scalar(r, fd, depth > 0))
 		}
 	}
 }
 
-func randomAny(r *rand.Rand, any *anypb.Any) {
-	packed, err := anypb.New(wrapperspb.String(randomText(r)))
+func packed(r *rand.Rand, any *anypb.Any) {
+	packed, err := anypb.New(wrapperspb.String(text(r)))
 	if err != nil {
 		panic(err)
 	}
@@ -76,7 +79,7 @@ func randomAny(r *rand.Rand, any *anypb.Any) {
 	}
 }
 
-func randomScalar(r *rand.Rand, fd protoreflect.FieldDescriptor, nul bool) protoreflect.Value {
+func scalar(r *rand.Rand, fd protoreflect.FieldDescriptor, nul bool) protoreflect.Value {
 	extreme := []int64{0, 1, -1, math.MaxInt32, math.MinInt32, math.MaxInt64, math.MinInt64, 1<<53 + 1, r.Int64()}
 	n := extreme[r.IntN(len(extreme))]
 	floats := []float64{0, math.Copysign(0, -1), 1.5, -1e-300, math.MaxFloat64, math.SmallestNonzeroFloat64, math.Inf(1), math.Inf(-1), math.NaN(), r.NormFloat64()}
@@ -102,21 +105,12 @@ func randomScalar(r *rand.Rand, fd protoreflect.FieldDescriptor, nul bool) proto
 	case protoreflect.DoubleKind:
 		return protoreflect.ValueOfFloat64(f)
 	case protoreflect.StringKind:
-		s := randomText(r)
+		s := text(r)
 		if nul && r.IntN(8) == 0 {
 			s += "\x00"
 		}
 		return protoreflect.ValueOfString(s)
 	default:
-		return protoreflect.ValueOfBytes([]byte(randomText(r) + "\x00\xff"))
+		return protoreflect.ValueOfBytes([]byte(text(r) + "\x00\xff"))
 	}
-}
-
-// numbersOf returns the numbers of all fields.
-func numbersOf(m proto.Message) (numbers []protoreflect.FieldNumber) {
-	fields := m.ProtoReflect().Descriptor().Fields()
-	for i := range fields.Len() {
-		numbers = append(numbers, fields.Get(i).Number())
-	}
-	return numbers
 }

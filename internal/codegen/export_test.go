@@ -1,0 +1,4 @@
+package codegen
+
+// Quote is for tests.
+var Quote = quote
