@@ -127,7 +127,7 @@ func (e *engine) decode(r stream.Record) *input {
 	case *rkcyv1.ProcessRecord_Visit:
 		in.visit = k.Visit
 		if in.fault = txn.CheckVisit(k.Visit); in.fault == nil {
-			if c, key := txn.Instance(k.Visit.GetTxn(), k.Visit.GetVisit()); c != p.concern.commands.def.Name {
+			if c, key := txn.Instance(k.Visit); c != p.concern.commands.def.Name {
 				in.fault = fmt.Errorf("a visit to %s %q on a topic of %s", c, key, p.concern.commands.def.Name)
 			}
 		}
@@ -146,7 +146,7 @@ func (e *engine) missing(in *input) (key string, ok bool) {
 	if in.visit == nil || in.fault != nil {
 		return "", false
 	}
-	_, key = txn.Instance(in.visit.GetTxn(), in.visit.GetVisit())
+	_, key = txn.Instance(in.visit)
 	return key, e.cache.get(in.part, key) == nil
 }
 
@@ -187,11 +187,17 @@ func (e *engine) begin(now time.Time) {
 // process works on one input and on all that follows from it here.
 func (e *engine) process(in *input) {
 	p := in.part
+	if in.record.Offset < p.next {
+		return // fetched before the partition was restored
+	}
 	p.next = in.record.Offset + 1
 	p.touched = true
 	switch {
 	case in.fault != nil:
 		e.quarantine(in, in.fault.Error())
+		if in.visit != nil {
+			e.reject(p, in.visit, in.fault)
+		}
 	case in.marker != nil:
 		e.stats.Markers++
 		e.settleAt(p, txn.ID(in.marker.GetTxnId()), in.marker.GetAttempt(), in.marker.GetCommit())
@@ -204,6 +210,12 @@ func (e *engine) process(in *input) {
 // expire ends what is parked and past its deadline.
 func (e *engine) expire() {
 	for _, p := range e.order {
+		if p.expiry >= e.nowMs {
+			continue
+		}
+		// Seldom: some deadline among the parked has passed, or would have if
+		// its visit still waited.
+		p.expiry = never
 		var late []*parked
 		for _, s := range p.slots {
 			for _, w := range s.queue.Remove(func(w txn.Waiting[*parked]) bool {
@@ -211,12 +223,20 @@ func (e *engine) expire() {
 			}) {
 				late = append(late, w.Value)
 			}
+			s.queue.Each(func(w txn.Waiting[*parked]) {
+				p.expiry = min(p.expiry, w.Value.visit.GetTxn().GetDeadlineMs())
+			})
 		}
 		slices.SortFunc(late, func(a, b *parked) int { return cmp.Compare(a.sequence, b.sequence) })
 		for _, w := range late {
 			p.touched = true
 			p.state.set(w.stateKey(), nil)
-			e.refuse(p, w.visit, errDeadline(w.visit))
+			if w.fault != nil {
+				e.reject(p, w.visit, w.fault)
+			} else {
+				e.refuse(p, w.visit, errDeadline(w.visit))
+			}
+			e.stats.Expired++
 			e.woken = append(e.woken, wake{p, p.slots[w.key]})
 		}
 	}

@@ -3,6 +3,7 @@ package concern
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,11 @@ import (
 // arrive handles a visit that came through the log or from this worker.
 func (e *engine) arrive(p *partition, v *rkcyv1.Visit) {
 	id := txn.ID(v.GetTxn().GetId())
-	if !p.window.add(applied{id, v.GetAttempt(), v.GetVisit()}) {
+	write, err := e.writes(p, v)
+	// A read outside a multi-step transaction sees the committed value and
+	// never waits. Reading twice does no harm, and the window is for others.
+	lone := e.lone(p, v)
+	if !lone && !p.window.add(applied{id, v.GetAttempt(), v.GetVisit()}) {
 		e.stats.Duplicates++
 		return
 	}
@@ -27,8 +32,7 @@ func (e *engine) arrive(p *partition, v *rkcyv1.Visit) {
 			break
 		}
 	}
-	_, key := txn.Instance(v.GetTxn(), v.GetVisit())
-	write, err := e.writes(p, v)
+	_, key := txn.Instance(v)
 	switch {
 	case err != nil:
 		e.refuse(p, v, txn.AsError(err))
@@ -42,10 +46,7 @@ func (e *engine) arrive(p *partition, v *rkcyv1.Visit) {
 			"%d MiB of changes wait for the database, the limit of this processor; try again later", e.cache.pinnedBytes>>20))
 		return
 	}
-	single := len(v.GetTxn().GetVisits()) == 1
-	if single && !write {
-		// A read outside a multi-step transaction sees the committed value
-		// and never waits.
+	if lone {
 		e.visit(p, v, key, write)
 		return
 	}
@@ -86,6 +87,12 @@ func (e *engine) writes(p *partition, v *rkcyv1.Visit) (bool, error) {
 	return write, nil
 }
 
+// lone reports whether a visit is a transaction that only reads one instance.
+func (e *engine) lone(p *partition, v *rkcyv1.Visit) bool {
+	write, err := e.writes(p, v)
+	return len(v.GetTxn().GetVisits()) == 1 && err == nil && !write
+}
+
 // slot returns the slot of an instance, made and pinned if need be.
 func (e *engine) slot(p *partition, key string) *slot {
 	s := p.slots[key]
@@ -114,7 +121,7 @@ func (e *engine) free(p *partition, s *slot) {
 func (e *engine) park(p *partition, key string, r txn.Request, w *parked) {
 	p.sequence++
 	w.sequence = p.sequence
-	e.slot(p, key).queue.Park(r, w)
+	p.park(e.slot(p, key), r, w)
 	access := rkcyv1.Access_ACCESS_READ
 	if w.write {
 		access = rkcyv1.Access_ACCESS_WRITE
@@ -141,6 +148,8 @@ func (e *engine) wake(p *partition, s *slot) {
 		p.state.set(w.Value.stateKey(), nil)
 		v := w.Value.visit
 		switch {
+		case w.Value.fault != nil:
+			e.reject(p, v, w.Value.fault)
 		case w.Value.restart:
 			e.forward(v)
 		case v.GetTxn().GetDeadlineMs() < e.nowMs:
@@ -237,6 +246,10 @@ func (e *engine) prepare(p *partition, v *rkcyv1.Visit, key string, write bool, 
 	if h == nil {
 		h = &hold{id: id, attempt: v.GetAttempt(), visit: v.GetVisit(), age: age, key: key}
 		p.holds[id] = append(p.holds[id], h)
+	} else {
+		// The state record goes by the visit that came first, so nothing else
+		// tells a later owner of this one.
+		p.state.trace(holdKey(id, v.GetAttempt(), v.GetVisit()))
 	}
 	h.write = h.write || write
 	if write {
@@ -257,8 +270,28 @@ func (e *engine) prepare(p *partition, v *rkcyv1.Visit, key string, write bool, 
 func (e *engine) refuse(p *partition, v *rkcyv1.Visit, err *txn.Error) {
 	e.stats.Refused++
 	p.touched = true
-	p.state.trace(holdKey(txn.ID(v.GetTxn().GetId()), v.GetAttempt(), v.GetVisit()))
+	if !e.lone(p, v) {
+		p.state.trace(holdKey(txn.ID(v.GetTxn().GetId()), v.GetAttempt(), v.GetVisit()))
+	}
 	e.settle(v, txn.Refuse(v, err))
+}
+
+// reject ends the transaction of a visit that cannot be worked on, as far as
+// it can be read: else what it holds elsewhere would stay for ever.
+func (e *engine) reject(p *partition, v *rkcyv1.Visit, fault error) {
+	if _, err := txn.IDFromBytes(v.GetTxn().GetId()); err != nil {
+		return
+	}
+	v.Participants = slices.DeleteFunc(v.GetParticipants(), func(at *rkcyv1.Participant) bool {
+		return at.GetTopic() == "" || at.GetPartition() < 0
+	})
+	if v.GetTxn().GetReplyTo().GetPartition() < 0 {
+		v.Txn.ReplyTo = nil
+	}
+	e.stats.Refused++
+	p.touched = true
+	p.state.trace(holdKey(txn.ID(v.GetTxn().GetId()), v.GetAttempt(), v.GetVisit()))
+	e.settle(v, txn.Refuse(v, txn.Errorf(txn.CodeInternal, "the transaction cannot be worked on: %w", fault)))
 }
 
 // settle tells the participants and the submitter how a transaction ended, or
@@ -309,7 +342,7 @@ func (e *engine) settleAt(p *partition, id txn.ID, attempt uint32, commit bool) 
 // forward sends a visit to the partition of its instance. It does not hop if
 // that is one of ours and the instance is at hand.
 func (e *engine) forward(v *rkcyv1.Visit) {
-	concern, key := txn.Instance(v.GetTxn(), v.GetVisit())
+	concern, key := txn.Instance(v)
 	topic, partition, err := e.cfg.router.Route(concern, key)
 	if err != nil {
 		e.settle(v, txn.Refuse(v, txn.AsError(err).With(txn.DetailConcern, concern)))
@@ -354,6 +387,9 @@ func (e *engine) run(p *partition, v *rkcyv1.Visit, key string, base *rkcyv1.Ins
 	for _, i := range v.GetTxn().GetVisits()[v.GetVisit()].GetSteps() {
 		s := v.GetTxn().GetSteps()[i]
 		c := set.byName[s.GetCommand()]
+		if c == nil { // parked by a program that had it
+			return nil, nil, stepError(set.unknown(s.GetCommand()), s)
+		}
 		next, result, err := e.step(c, ctx, instance, s, results)
 		if err != nil {
 			return nil, nil, stepError(err, s)

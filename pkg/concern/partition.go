@@ -2,6 +2,7 @@ package concern
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
@@ -24,6 +25,8 @@ type partition struct {
 	state     *stateLog
 	overlay   []overlayItem // in order of offset
 	watermark int64
+	// expiry is not after the earliest deadline of a parked visit, Unix ms.
+	expiry int64
 	// Entries that changed in the batch in flight, in order.
 	changed []*entry
 }
@@ -59,6 +62,9 @@ type parked struct {
 	key      string
 	write    bool
 	restart  bool
+	// fault says why the visit cannot be worked on; only after a restore, of
+	// what a program with other rules has written.
+	fault error
 }
 
 func newPartition(tp stream.TopicPartition, c *servedConcern, windowSize int) *partition {
@@ -70,7 +76,17 @@ func newPartition(tp stream.TopicPartition, c *servedConcern, windowSize int) *p
 		holds:     map[txn.ID][]*hold{},
 		window:    newWindow(windowSize),
 		state:     newStateLog(),
+		expiry:    never,
 	}
+}
+
+// never is a deadline that does not pass.
+const never = math.MaxInt64
+
+// park queues a visit behind what holds its instance.
+func (p *partition) park(s *slot, r txn.Request, w *parked) {
+	s.queue.Park(r, w)
+	p.expiry = min(p.expiry, w.visit.GetTxn().GetDeadlineMs())
 }
 
 func (p *partition) participant() *rkcyv1.Participant {
@@ -93,6 +109,11 @@ const (
 	stateParked = 'p'
 	stateGhost  = 'g'
 )
+
+// snapshotKey begins a snapshot: what is live follows, and nothing else is. A
+// reader that is overtaken by DeleteRecords goes on at a snapshot, and so does
+// not miss the end of a hold whose beginning it has read.
+const snapshotKey = "s"
 
 func holdKey(id txn.ID, attempt, visit uint32) string { return stateKey(stateHold, id, attempt, visit) }
 
@@ -142,11 +163,10 @@ type window struct {
 	seen map[applied]struct{}
 	ring []applied
 	at   int
+	size int
 }
 
-func newWindow(size int) *window {
-	return &window{seen: map[applied]struct{}{}, ring: make([]applied, 0, size)}
-}
+func newWindow(size int) *window { return &window{seen: map[applied]struct{}{}, size: size} }
 
 // add remembers a visit and reports whether it was new.
 func (w *window) add(a applied) bool {
@@ -154,7 +174,7 @@ func (w *window) add(a applied) bool {
 		return false
 	}
 	w.seen[a] = struct{}{}
-	if len(w.ring) < cap(w.ring) {
+	if len(w.ring) < w.size {
 		w.ring = append(w.ring, a)
 		return true
 	}
@@ -225,6 +245,8 @@ func (s *stateLog) flush(limit int, emit func(key string, record *rkcyv1.StateRe
 			}
 		}
 		slices.Sort(write)
+		emit(snapshotKey, nil)
+		s.records++
 	}
 	for _, key := range write {
 		record := s.live[key]

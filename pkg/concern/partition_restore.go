@@ -2,6 +2,7 @@ package concern
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -46,6 +47,11 @@ func (r *restorer) stateRecord(rec stream.Record) error {
 	s.records++
 	s.end = rec.Offset + 1
 	key := string(rec.Key)
+	if key == snapshotKey {
+		clear(s.live)
+		clear(s.logged)
+		return nil
+	}
 	if len(rec.Value) == 0 {
 		delete(s.live, key)
 		delete(s.logged, key)
@@ -55,12 +61,29 @@ func (r *restorer) stateRecord(rec stream.Record) error {
 		return nil
 	}
 	record := &rkcyv1.StateRecord{}
-	if err := proto.Unmarshal(rec.Value, record); err != nil {
+	err := proto.Unmarshal(rec.Value, record)
+	if err == nil {
+		err = checkState(record)
+	}
+	if err != nil {
 		return fmt.Errorf("state record at %s[%d]@%d: %w", rec.Topic, rec.Partition, rec.Offset, err)
 	}
 	s.live[key] = record
 	s.logged[key] = true
 	return nil
+}
+
+// checkState returns an error unless finish can take the record.
+func checkState(record *rkcyv1.StateRecord) (err error) {
+	switch k := record.GetKind().(type) {
+	case *rkcyv1.StateRecord_Hold:
+		_, err = txn.IDFromBytes(k.Hold.GetTxnId())
+	case *rkcyv1.StateRecord_Parked:
+		_, err = txn.IDFromBytes(k.Parked.GetVisit().GetTxn().GetId())
+	default:
+		err = errors.New("a kind that is not known here")
+	}
+	return err
 }
 
 // change takes one record of the storage partition, in order.
@@ -82,7 +105,7 @@ func (r *restorer) change(rec stream.Record) error {
 
 // finish hands the partition to its engine, to go on at offset next of the
 // process partition.
-func (r *restorer) finish(e *engine, next int64) error {
+func (r *restorer) finish(e *engine, next int64) {
 	p := r.p
 	p.next = next
 	e.add(p)
@@ -98,15 +121,13 @@ func (r *restorer) finish(e *engine, next int64) error {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(p.state.live)) {
-		if err := r.restoreState(e, p.state.live[key]); err != nil {
-			return err
-		}
+		r.restoreState(e, p.state.live[key])
 	}
 	slices.SortFunc(r.parked, func(a, b *parked) int { return cmp.Compare(a.sequence, b.sequence) })
 	for _, w := range r.parked {
 		p.sequence = max(p.sequence, w.sequence)
 		s := e.slot(p, w.key)
-		s.queue.Park(txn.Request{
+		p.park(s, txn.Request{
 			Age: txn.AgeOf(w.visit.GetTxn()), Write: w.write, Ghost: w.restart, HoldsOther: len(w.visit.GetParticipants()) > 0,
 		}, w)
 		// Normally a hold is in front of it. If none is, it goes on now.
@@ -118,17 +139,13 @@ func (r *restorer) finish(e *engine, next int64) error {
 	for _, a := range r.applied {
 		p.window.add(a)
 	}
-	return nil
 }
 
-func (r *restorer) restoreState(e *engine, record *rkcyv1.StateRecord) error {
+func (r *restorer) restoreState(e *engine, record *rkcyv1.StateRecord) {
 	p := r.p
 	switch k := record.GetKind().(type) {
 	case *rkcyv1.StateRecord_Hold:
-		id, err := txn.IDFromBytes(k.Hold.GetTxnId())
-		if err != nil {
-			return fmt.Errorf("hold in the state topic: %w", err)
-		}
+		id := txn.ID(k.Hold.GetTxnId())
 		h := &hold{
 			id: id, attempt: k.Hold.GetAttempt(), visit: k.Hold.GetVisit(), key: k.Hold.GetKey(),
 			age:   txn.Age{SubmitMs: k.Hold.GetSubmitTimeMs(), ID: id},
@@ -145,15 +162,10 @@ func (r *restorer) restoreState(e *engine, record *rkcyv1.StateRecord) error {
 		e.slot(p, h.key).queue.Grant(txn.Request{Age: h.age, Write: h.write})
 		r.applied = append(r.applied, applied{id, h.attempt, h.visit})
 	case *rkcyv1.StateRecord_Parked:
-		if err := txn.CheckVisit(k.Parked.GetVisit()); err != nil {
-			return fmt.Errorf("parked visit in the state topic: %w", err)
-		}
 		r.parked = append(r.parked, &parked{
 			sequence: k.Parked.GetSequence(), visit: k.Parked.GetVisit(), key: k.Parked.GetKey(),
 			write: k.Parked.GetAccess() == rkcyv1.Access_ACCESS_WRITE, restart: k.Parked.GetRestart(),
+			fault: txn.CheckVisit(k.Parked.GetVisit()),
 		})
-	default:
-		return fmt.Errorf("state record of a kind that is not known here")
 	}
-	return nil
 }

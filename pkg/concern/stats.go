@@ -13,6 +13,8 @@ type Stats struct {
 	// Shed counts transactions refused because too much waits for the
 	// database, Quarantined records in the error topic, Panics of handlers.
 	Shed, Quarantined, Panics uint64
+	// Expired counts transactions whose deadline passed while they were parked.
+	Expired uint64
 }
 
 // Add returns the sum of two Stats.
@@ -23,5 +25,6 @@ func (s Stats) Add(o Stats) Stats {
 		Committed: s.Committed + o.Committed, Refused: s.Refused + o.Refused,
 		Parked: s.Parked + o.Parked, Deaths: s.Deaths + o.Deaths, Duplicates: s.Duplicates + o.Duplicates,
 		Shed: s.Shed + o.Shed, Quarantined: s.Quarantined + o.Quarantined, Panics: s.Panics + o.Panics,
+		Expired: s.Expired + o.Expired,
 	}
 }

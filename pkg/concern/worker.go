@@ -19,6 +19,10 @@ import (
 // of deadlines of parked visits, and how soon a restored partition starts.
 const pollWait = 50 * time.Millisecond
 
+// finishWait is how long a worker that is told to stop works on the batch in
+// flight.
+const finishWait = 15 * time.Second
+
 // worker is one member of the consumer group: a loop that turns each polled
 // batch into one Kafka transaction. Everything but the restores and the
 // watermarks happens on its goroutine.
@@ -73,14 +77,20 @@ func (w *worker) newEngine() *engine {
 	})
 }
 
-func (w *worker) run(ctx context.Context) error {
-	// Work that was taken in is finished after ctx has ended.
+func (w *worker) run(ctx context.Context) (err error) {
+	// Work that was taken in is finished after ctx has ended, but not for ever:
+	// the brokers may be away.
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
-	w.base = base
-	defer w.wg.Wait()
 	defer stop()
+	w.base = base
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(finishWait):
+			stop()
+		case <-base.Done():
+		}
+	})()
 
-	var err error
 	if w.admin, err = stream.NewAdmin(w.cfg.Stream); err != nil {
 		return fmt.Errorf("processor: %w", err)
 	}
@@ -97,6 +107,12 @@ func (w *worker) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("processor: %w", err)
 	}
+	defer func() {
+		// Restores and the watermarks use the clients that are closed next.
+		stop()
+		w.wg.Wait()
+		err = errors.Join(err, w.group.Close())
+	}()
 	w.wg.Add(1)
 	go func() {
 		defer w.wg.Done()
@@ -104,17 +120,15 @@ func (w *worker) run(ctx context.Context) error {
 	}()
 	for ctx.Err() == nil {
 		if err := w.turn(ctx); err != nil {
-			return errors.Join(fmt.Errorf("processor: %w", err), w.group.Close())
+			return fmt.Errorf("processor: %w", err)
 		}
 	}
-	return w.group.Close()
+	return nil
 }
 
 // turn is one round of the loop.
 func (w *worker) turn(ctx context.Context) error {
-	if err := w.adopt(); err != nil {
-		return err
-	}
+	w.adopt()
 	records, err := w.group.Poll(ctx, w.cfg.BatchMax, pollWait)
 	if err != nil {
 		return err
@@ -141,7 +155,8 @@ func (w *worker) turn(ctx context.Context) error {
 	if err != nil {
 		w.counts.Aborted++
 		w.cfg.Logger.Warn("kafka transaction failed; its effects are dropped and the partitions restored", "error", err)
-		return w.startAgain()
+		w.startAgain()
+		return nil
 	}
 	w.counts.KafkaTransactions++
 	w.counts.Records += uint64(len(inputs))
@@ -192,17 +207,18 @@ func (w *worker) load(inputs []*input) {
 
 // startAgain throws away all that is in memory, after a Kafka transaction
 // whose outcome is not known, and restores the partitions from the log.
-func (w *worker) startAgain() error {
+func (w *worker) startAgain() {
 	tps := w.ownedPartitions()
 	if err := w.group.Pause(tps...); err != nil {
-		return err
+		// Records of a partition that is not in the engine are dropped, so
+		// this costs time only.
+		w.cfg.Logger.Warn("partitions could not be paused", "error", err)
 	}
 	w.past = w.past.Add(w.engine.stats)
 	w.engine = w.newEngine()
 	for _, tp := range tps {
 		w.restore(tp)
 	}
-	return nil
 }
 
 func (w *worker) ownedPartitions() []stream.TopicPartition {
@@ -245,7 +261,7 @@ func (w *worker) cancelRestore(tp stream.TopicPartition) {
 }
 
 // adopt starts the partitions whose restore has ended.
-func (w *worker) adopt() error {
+func (w *worker) adopt() {
 	for {
 		select {
 		case r := <-w.restored:
@@ -254,14 +270,14 @@ func (w *worker) adopt() error {
 			}
 			tp := r.restorer.p.tp
 			w.cancelRestore(tp)
-			if err := r.restorer.finish(w.engine, r.next); err != nil {
-				return err
-			}
+			r.restorer.finish(w.engine, r.next)
 			if err := w.group.Start(tp, r.next); err != nil {
-				return err
+				w.cfg.Logger.Warn("partition could not be started; it is restored again", "topic", tp.Topic, "partition", tp.Partition, "error", err)
+				w.engine.drop(tp)
+				w.restore(tp)
 			}
 		default:
-			return nil
+			return
 		}
 	}
 }
