@@ -11,6 +11,7 @@ import (
 	"github.com/rocketcycle/rocketcycle/pkg/platform/cli/edgecmd"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 	"github.com/rocketcycle/rocketcycle/pkg/storage/postgres"
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
 )
 
 func newDatabase(app node.Application) *cobra.Command {
@@ -56,7 +57,10 @@ func newDatabaseStatus(app node.Application) *cobra.Command {
 		}
 		defer target.Close()
 		if err := target.CheckSchema(ctx); err != nil {
-			return fmt.Errorf("storage target %s: %w", t.Name, err)
+			if txn.CodeOf(err) == txn.CodeUnavailable {
+				return fmt.Errorf("storage target %s: %w", t.Name, err)
+			}
+			return txn.Errorf(txn.CodeFailedPrecondition, "storage target %s: %w; make them so with \"db migrate\"", t.Name, err)
 		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: every table is as it must be\n", t.Name)
 		return err

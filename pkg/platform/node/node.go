@@ -173,7 +173,7 @@ func (n *Node) checkTargets(ctx context.Context) error {
 		}
 	}
 	if err := errors.Join(faults...); err != nil {
-		return txn.Errorf(txn.CodeFailedPrecondition, "%w", err)
+		return txn.Errorf(txn.CodeFailedPrecondition, "%w; make the tables with the command \"db migrate\"", err)
 	}
 	return nil
 }

@@ -30,7 +30,8 @@ WHERE a.attnum > 0 AND NOT a.attisdropped
 ORDER BY t.name, a.attnum`
 
 // CheckSchema compares the tables that the database has with those that the
-// mappings need. The error names every difference.
+// mappings need. The error names every difference; one with
+// txn.CodeUnavailable says that the database could not be asked.
 func (t *Target) CheckSchema(ctx context.Context) error {
 	names := []string{watermarkTable}
 	for _, m := range t.cfg.Mappings {
@@ -38,7 +39,7 @@ func (t *Target) CheckSchema(ctx context.Context) error {
 	}
 	rows, err := t.pool.Query(ctx, readColumns, names)
 	if err != nil {
-		return fmt.Errorf("postgres: read the schema: %w", err)
+		return schemaError(err)
 	}
 	have := map[string][]found{}
 	var table string
@@ -48,7 +49,7 @@ func (t *Target) CheckSchema(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("postgres: read the schema: %w", err)
+		return schemaError(err)
 	}
 	var faults []error
 	if len(have[watermarkTable]) == 0 {

@@ -82,6 +82,15 @@ func applyError(err error) error {
 	return fmt.Errorf("postgres: %w", describe(err))
 }
 
+// schemaError tells a database that could not be asked from one that refuses.
+func schemaError(err error) error {
+	err = fmt.Errorf("postgres: read the schema: %w", describe(err))
+	if c := classify(err); c == classAway || c == classRetry {
+		return txn.Errorf(txn.CodeUnavailable, "%w", err)
+	}
+	return err
+}
+
 // loadError is what the transactions that needed the read are told.
 func loadError(concern string, err error) *txn.Error {
 	switch classify(err) {

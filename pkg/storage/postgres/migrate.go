@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
 )
 
 //go:embed migrations/*.sql
@@ -106,7 +108,7 @@ func withProviders(
 	db := stdlib.OpenDBFromPool(pool)
 	defer func() { _ = db.Close() }()
 	if err := db.PingContext(ctx); err != nil {
-		return fmt.Errorf("postgres: migrations: %w", err)
+		return txn.Errorf(txn.CodeUnavailable, "postgres: migrations: the database cannot be reached: %w", err)
 	}
 	own, err := fs.Sub(platformMigrations, "migrations")
 	if err != nil {
