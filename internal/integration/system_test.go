@@ -171,3 +171,22 @@ func value[T any](s *system, sql string, args ...any) (T, error) {
 	}
 	return pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
 }
+
+// ends returns how many records a topic has, those of Kafka itself included.
+func (s *system) ends(topic string) (int, error) {
+	admin, err := stream.NewAdmin(s.stream())
+	if err != nil {
+		return 0, err
+	}
+	defer admin.Close()
+	var tps []stream.TopicPartition
+	for p := range int32(partitions) {
+		tps = append(tps, stream.TopicPartition{Topic: topic, Partition: p})
+	}
+	offsets, err := admin.EndOffsets(s.t.Context(), tps)
+	n := 0
+	for _, o := range offsets {
+		n += int(o)
+	}
+	return n, err
+}
