@@ -45,6 +45,12 @@ func (g *groupView) offsets(ctx context.Context, tps []TopicPartition) (map[Topi
 	for {
 		got, err := g.c.Committed(theirPartitions(tps), int(min(timeout(ctx), 2*time.Second).Milliseconds()))
 		g.drain()
+		if e, ok := errors.AsType[kafka.Error](err); ok && e.Code() == kafka.ErrGroupIDNotFound {
+			got, err = theirPartitions(tps), nil // some brokers say so of a group that has not committed yet
+			for i := range got {
+				got[i].Offset = kafka.OffsetInvalid
+			}
+		}
 		out := map[TopicPartition]int64{}
 		for i, tp := range got {
 			out[tps[i]] = -1
