@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -43,8 +45,11 @@ func (f *fileFlags) load(app node.Application) (platform.Config, error) {
 func (f *fileFlags) read(app node.Application) (platform.Config, error) {
 	if f.file != "" {
 		cfg, err := platform.Load(f.file, os.Getenv)
-		if os.IsNotExist(err) {
+		if errors.Is(err, fs.ErrNotExist) {
 			return cfg, usagef("platform file %s does not exist", f.file)
+		}
+		if _, ok := errors.AsType[*fs.PathError](err); ok {
+			return cfg, usagef("%w", err)
 		}
 		return cfg, err
 	}
