@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -235,7 +236,8 @@ func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string, write bool) {
 }
 
 func errTooLarge(what string, n int) *txn.Error {
-	return txn.Errorf(txn.CodeResourceExhausted, "the %s has grown to %d bytes; at most %d are allowed", what, n, txn.MaxRecordBytes)
+	return txn.Errorf(txn.CodeResourceExhausted, "the %s has grown to %d bytes; at most %d are allowed", what, n, txn.MaxRecordBytes).
+		With(txn.DetailLimitBytes, strconv.Itoa(txn.MaxRecordBytes))
 }
 
 // prepare records what a transaction holds here.

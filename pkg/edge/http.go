@@ -16,6 +16,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
 )
 
 // grace is how much longer than its handler a request lives, for the answer to
@@ -145,7 +147,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *stat
 }
 
 func tooLarge(limit int64) *status.Status {
-	return newStatus(codes.ResourceExhausted, ReasonTooLarge, map[string]string{"limit_bytes": strconv.FormatInt(limit, 10)},
+	return newStatus(codes.ResourceExhausted, ReasonTooLarge, map[string]string{txn.DetailLimitBytes: strconv.FormatInt(limit, 10)},
 		"the request is larger than %d bytes, the limit of this edge", limit)
 }
 

@@ -151,7 +151,7 @@ func StatusOf(err error) *status.Status {
 	}
 	if e, ok := errors.AsType[*txn.Error](err); ok {
 		s := newStatus(GRPCCode(e.Code), txn.CodeName(e.Code), e.Details, "%s", e.Message)
-		if s.Code() == codes.ResourceExhausted || s.Code() == codes.Unavailable && e.Details[txn.DetailOutcome] != txn.OutcomeUnknown {
+		if again(e) {
 			return retriable(s)
 		}
 		return s
@@ -166,6 +166,18 @@ func StatusOf(err error) *status.Status {
 		return newStatus(codes.Canceled, "", nil, "the caller stopped waiting")
 	}
 	return newStatus(codes.Internal, "", nil, "internal error")
+}
+
+// again tells whether trying again is safe and may help.
+func again(e *txn.Error) bool {
+	switch e.Code {
+	case txn.CodeUnavailable:
+		return e.Details[txn.DetailOutcome] != txn.OutcomeUnknown
+	case txn.CodeResourceExhausted:
+		return e.Details[txn.DetailLimitBytes] == "" // what is too large stays so
+	default:
+		return false
+	}
 }
 
 type grpcStatus interface {

@@ -127,6 +127,7 @@ func TestRetryAfter(t *testing.T) {
 	}{
 		{txn.Errorf(txn.CodeUnavailable, "broker away"), "1"},
 		{txn.Errorf(txn.CodeResourceExhausted, "full"), "1"},
+		{txn.Errorf(txn.CodeResourceExhausted, "too large").With(txn.DetailLimitBytes, "4194304"), ""},
 		{unknown, ""},
 		{txn.Errorf(txn.CodeNotFound, "none"), ""},
 		{retryIn(t, 1400*time.Millisecond), "2"}, // not too early

@@ -63,6 +63,9 @@ const (
 	DetailCommand = "command"
 	// DetailField names the field of the request that is at fault.
 	DetailField = "field"
+	// DetailLimitBytes is the limit of a size that is exceeded, in bytes. With it
+	// CodeResourceExhausted does not go away by trying again.
+	DetailLimitBytes = "limit_bytes"
 	// DetailConstraint names the constraint that refused.
 	DetailConstraint = "constraint"
 	// DetailSaga is SagaCompensated or SagaStuck, DetailRefusal why a
