@@ -24,7 +24,7 @@ type target struct {
 // targets are all folders with generated code, relative to the repository.
 func targets() []target {
 	return []target{
-		{"proto", []string{"go"}},
+		{"proto", []string{"go", "go-grpc", "grpc-gateway", "openapiv3"}},
 		{"examples/rpg/proto", []string{"go", "go-grpc", "grpc-gateway", "openapiv3", "rkcy"}},
 		{"internal/codegen/testdata/golden", []string{"go", "rkcy"}},
 	}

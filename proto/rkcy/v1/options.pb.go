@@ -186,7 +186,7 @@ func (x *FieldOptions) GetCopy() []string {
 // CommandsOptions marks a service as the commands of a Concern.
 type CommandsOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the Concern message in the same package.
+	// Name of the Concern message, which is in the same file.
 	Concern       string `protobuf:"bytes,1,opt,name=concern,proto3" json:"concern,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
