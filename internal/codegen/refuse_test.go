@@ -148,6 +148,16 @@ func TestRefused(t *testing.T) {
 				"shop.proto:2: message Cart: the Go name NewCart, the constructor of the definition, is taken by message NewCart (shop.proto:5); rename one of the two",
 			},
 		},
+		"Go names of enums, nested messages and oneofs": {
+			"message Cart_ { option (rkcy.v1.concern) = {}; string id = 1 [(rkcy.v1.field).key = true]; }\n" +
+				"message Cart { message Read {} enum Update { DELETE = 0; } oneof o { string create = 1; } }\nenum NewCart_ { ZERO = 0; }",
+			[]string{
+				"shop.proto:2: message Cart_: the Go name Cart_Create, the constructor of the create step, is taken by oneof member create (shop.proto:3); rename one of the two",
+				"shop.proto:2: message Cart_: the Go name Cart_Read, the constructor of the read step, is taken by message Read (shop.proto:3); rename one of the two",
+				"shop.proto:2: message Cart_: the Go name Cart_Update, the constructor of the update step, is taken by enum Update (shop.proto:3); rename one of the two",
+				"shop.proto:2: message Cart_: the Go name NewCart_, the constructor of the definition, is taken by enum NewCart_ (shop.proto:4); rename one of the two",
+			},
+		},
 		"Go name of a command": {
 			cart + "service S {\n  option (rkcy.v1.commands).concern = \"Cart\";\n  rpc Mapping(Cart) returns (Cart);\n}",
 			[]string{"shop.proto:5: rpc S.Mapping: the Go name CartMapping, the constructor of the step, is taken by the storage mapping of message Cart (shop.proto:2); rename the rpc"},

@@ -215,6 +215,29 @@ func TestWireForm(t *testing.T) {
 	}
 }
 
+// The text of a jsonb column is what queries and migrations are written for.
+func TestJSONText(t *testing.T) {
+	for want, c := range map[string]struct {
+		m      proto.Message
+		number protowire.Number
+	}{
+		`[1,0,7]`:                         {&kinds.Everything{ManyEnum: []kinds.Colour{kinds.Colour_COLOUR_RED, 0, 7}}, 57},
+		`["18446744073709551615"]`:        {&kinds.Everything{ManyUint64: []uint64{math.MaxUint64}}, 51},
+		`["AAE="]`:                        {&kinds.Everything{ManyBytes: [][]byte{{0, 1}}}, 56},
+		`{"1":{"name":"a \\\"b"},"2":{}}`: {&nested.Tree{ByNumber: map[int32]*nested.Tree_Leaf{2: {}, 1: {Name: `a \"b`}}}, 5},
+		`{"by_number":{"1":{}},"by_bool":{"true":"AA=="}}`: {&nested.Tree{Parent: &nested.Tree{
+			ByNumber: map[int32]*nested.Tree_Leaf{1: {}}, ByBool: map[bool][]byte{true: {0}}}}, 17},
+		`"1970-01-01T00:00:01Z"`: {&nested.Tree{Planted: &timestamppb.Timestamp{Seconds: 1}}, 11},
+		`null`:                   {&nested.Tree{Value: structpb.NewNullValue()}, 15},
+	} {
+		newMessage := func() proto.Message { return c.m.ProtoReflect().New().Interface() }
+		row, err := column.NewCodec(newMessage, c.number).Encode(c.m)
+		if err != nil || string(row[0].([]byte)) != want {
+			t.Errorf("%s, %v; want %s", row, err, want)
+		}
+	}
+}
+
 // JSON as PostgreSQL returns it: other spaces, other order of members; and what
 // newer programs wrote.
 func TestDecodeJSONOfTheDatabase(t *testing.T) {
