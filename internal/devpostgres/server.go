@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -138,6 +139,12 @@ func (s *Server) prepare() error {
 		return err
 	}
 	s.dir = dir
+	// Somebody's home folder, say, given by mistake, would change hands.
+	if entries, err := os.ReadDir(dir); err != nil {
+		return err
+	} else if len(entries) > 0 && !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "lock" }) {
+		return fmt.Errorf("%s is not empty, and not a data folder of this program; choose another", dir)
+	}
 	if err := s.owner.own(dir); err != nil {
 		return err
 	}

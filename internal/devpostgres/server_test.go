@@ -295,6 +295,12 @@ func TestInterruptedInit(t *testing.T) {
 	if err := os.MkdirAll(left, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := Start(t.Context(), Config{DataDir: dir}); err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("a folder with other things in it gave %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	s, err := Start(t.Context(), Config{DataDir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -351,6 +357,39 @@ func TestBadAddress(t *testing.T) {
 	if _, err := Start(t.Context(), Config{Addr: l.Addr().String()}); !errors.Is(err, errPortTaken) {
 		t.Errorf("a port that is taken gave %v", err)
 	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	b.Run("temporary", func(b *testing.B) {
+		for b.Loop() {
+			s, err := Start(b.Context(), Config{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			if err := s.Stop(); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
+	})
+	b.Run("again", func(b *testing.B) {
+		s, err := Start(b.Context(), Config{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer func() { _ = s.Stop() }()
+		for b.Loop() {
+			b.StopTimer()
+			if err := s.Shutdown(); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+			if err := s.Restart(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 func TestManyAtOnce(t *testing.T) {
