@@ -67,6 +67,10 @@ type Config struct {
 	Logger       *slog.Logger
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+
+	// holdsOff switches isolation off. Only tests of this package can, to show
+	// that others would notice.
+	holdsOff bool
 }
 
 // WithDefaults returns the configuration with zero values replaced.

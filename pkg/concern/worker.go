@@ -74,6 +74,7 @@ func (w *worker) newEngine() *engine {
 		served: w.p.served, responseTopic: w.cfg.ResponseTopic, router: w.cfg.Router,
 		cacheBytes: w.cfg.CacheBytes / n, overlayBytes: w.cfg.OverlayBytes / n,
 		stateRecords: w.cfg.StateRecords, logger: w.cfg.Logger,
+		holdsOff: w.cfg.holdsOff,
 	})
 }
 
