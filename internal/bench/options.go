@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// options say what a run measures. They are part of its result.
+type options struct {
+	Workloads  []string      `json:"workloads"`
+	Brokers    []string      `json:"brokers"`
+	InFlight   []int         `json:"in_flight"`
+	Duration   time.Duration `json:"duration_ns"`
+	Warm       time.Duration `json:"warm_ns"`
+	Seed       uint64        `json:"seed"`
+	Characters int           `json:"characters"`
+	Partitions int           `json:"partitions"`
+	Workers    int           `json:"workers"`
+	Conns      int           `json:"pgx_connections"`
+	CacheBytes int64         `json:"cache_bytes"`
+	Changes    int           `json:"storage_changes"`
+	Takeover   int           `json:"takeover_instances"`
+	Quick      bool          `json:"quick"`
+
+	out, dataDir           string
+	cpuProfile, memProfile string
+}
+
+// Workloads that a run can choose from.
+const (
+	wlPgx      = "pgx"
+	wlFloor    = "floor"
+	wlTrade    = "trade"
+	wlHot      = "hot"
+	wlFund     = "fund"
+	wlRead     = "read"
+	wlGRPC     = "grpc"
+	wlStorage  = "storage"
+	wlTakeover = "takeover"
+)
+
+const (
+	brokerKafka    = "kafka"
+	brokerEmbedded = "embedded"
+)
+
+func knownWorkloads() []string {
+	return []string{wlPgx, wlFloor, wlTrade, wlHot, wlFund, wlRead, wlGRPC, wlStorage, wlTakeover}
+}
+
+// hotCharacters is how many characters the hot workload has, hotInFlight how
+// many callers.
+const (
+	hotCharacters = 10
+	hotInFlight   = 64
+)
+
+func parseOptions(args []string) (options, error) {
+	var o options
+	var workloads, brokers, inFlight string
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.BoolVar(&o.Quick, "quick", false, "small counts, under two minutes: shows that all works, not how fast it is")
+	f.StringVar(&workloads, "workloads", strings.Join(knownWorkloads(), ","), "what to measure")
+	f.StringVar(&brokers, "brokers", "both", "kafka, embedded or both")
+	f.StringVar(&inFlight, "in-flight", "1,64,512", "numbers of callers, each with one request at a time")
+	f.DurationVar(&o.Duration, "duration", 0, "how long each cell is measured (default 6s, quick 1s)")
+	f.DurationVar(&o.Warm, "warm", 0, "how long each cell runs before (default 2s, quick 0.5s)")
+	f.Uint64Var(&o.Seed, "seed", 1, "of the random choices")
+	f.IntVar(&o.Characters, "characters", 1000, "characters that trade")
+	f.IntVar(&o.Partitions, "partitions", 4, "of each topic")
+	f.IntVar(&o.Workers, "workers", 2, "of the processor, and of the floor")
+	f.IntVar(&o.Conns, "pgx-connections", 32, "of the pgx baselines' pool, at most")
+	f.Int64Var(&o.CacheBytes, "cache", 256<<20, "bytes of the processor's cache")
+	f.IntVar(&o.Changes, "changes", 0, "that the storage worker alone has to write, two per instance (default 400000, quick 60000)")
+	f.IntVar(&o.Takeover, "takeover", 0, "unpersisted instances to restore (default 1000000, quick 100000)")
+	f.StringVar(&o.out, "out", "build/bench", "folder for the result")
+	f.StringVar(&o.dataDir, "data-dir", "", "folder for brokers and databases (default: a temporary one)")
+	f.StringVar(&o.cpuProfile, "cpuprofile", "", "folder for CPU profiles of the node, one per cell")
+	f.StringVar(&o.memProfile, "memprofile", "", "folder for profiles of its allocations, two per cell: before and after (go tool pprof -base)")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	setDefault := func(d *time.Duration, full, quick time.Duration) {
+		if *d == 0 {
+			*d = full
+			if o.Quick {
+				*d = quick
+			}
+		}
+	}
+	setDefault(&o.Duration, 6*time.Second, time.Second)
+	setDefault(&o.Warm, 2*time.Second, 500*time.Millisecond)
+	if o.Changes == 0 {
+		o.Changes = choose(o.Quick, 60_000, 400_000)
+	}
+	if o.Takeover == 0 {
+		o.Takeover = choose(o.Quick, 100_000, 1_000_000)
+	}
+	var faults []error
+	if f.NArg() > 0 {
+		faults = append(faults, fmt.Errorf("unknown argument %q; bench --help lists the flags", f.Arg(0)))
+	}
+	for w := range strings.SplitSeq(workloads, ",") {
+		if !slices.Contains(knownWorkloads(), w) {
+			faults = append(faults, fmt.Errorf("unknown workload %q; there are %s", w, strings.Join(knownWorkloads(), ", ")))
+		}
+		o.Workloads = append(o.Workloads, w)
+	}
+	switch brokers {
+	case "both":
+		o.Brokers = []string{brokerKafka, brokerEmbedded}
+	case brokerKafka, brokerEmbedded:
+		o.Brokers = []string{brokers}
+	default:
+		faults = append(faults, fmt.Errorf("brokers are kafka, embedded or both, not %q", brokers))
+	}
+	for text := range strings.SplitSeq(inFlight, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			faults = append(faults, fmt.Errorf("in-flight %q is not a positive number", text))
+		}
+		o.InFlight = append(o.InFlight, n)
+	}
+	if o.Characters < hotCharacters || o.Partitions < 2 || o.Workers < 1 || o.Conns < 1 || o.Changes < 2 || o.Takeover < 1 {
+		faults = append(faults, fmt.Errorf("at least %d characters, 2 partitions and 1 of everything else are needed", hotCharacters))
+	}
+	for _, dir := range []string{o.cpuProfile, o.memProfile, o.out} {
+		if dir != "" {
+			faults = append(faults, os.MkdirAll(dir, 0o750))
+		}
+	}
+	return o, errors.Join(faults...)
+}
+
+func choose[T any](cond bool, yes, no T) T {
+	if cond {
+		return yes
+	}
+	return no
+}
+
+func (o options) has(workload string) bool { return slices.Contains(o.Workloads, workload) }

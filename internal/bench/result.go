@@ -1,0 +1,161 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"text/tabwriter"
+	"time"
+)
+
+// result is what a run leaves behind.
+type result struct {
+	Time      time.Time      `json:"time"`
+	Go        string         `json:"go"`
+	System    string         `json:"system"`
+	CPUs      int            `json:"cpus"`
+	Options   options        `json:"options"`
+	Cells     []cell         `json:"cells"`
+	Storage   []storageCell  `json:"storage,omitempty"`
+	Takeovers []takeoverCell `json:"takeovers,omitempty"`
+	Ratios    []ratio        `json:"ratios"`
+}
+
+func newResult(o options) *result {
+	return &result{Time: time.Now().UTC().Truncate(time.Second), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), Options: o}
+}
+
+// Names of systems in cells.
+const (
+	sysRocketcycle  = "rocketcycle"
+	sysGRPC         = "rocketcycle gRPC"
+	sysFloor        = "floor"
+	sysSerializable = "pgx serializable"
+	sysRowLocked    = "pgx row-locked"
+	sysTuned        = "pgx tuned"
+	sysStatement    = "pgx statement"
+)
+
+// brokerNone is where no broker takes part.
+const brokerNone = "-"
+
+// cell is one workload on one system.
+type cell struct {
+	Broker   string `json:"broker"`
+	System   string `json:"system"`
+	Workload string `json:"workload"`
+	InFlight int    `json:"in_flight"`
+	measured
+	// Of the node, during the measurement.
+	Node *nodeCell `json:"node,omitempty"`
+	// Retries per operation, of a baseline.
+	Retries float64 `json:"retries,omitempty"`
+}
+
+// nodeCell is what the node's process did meanwhile; Per is per operation.
+type nodeCell struct {
+	KafkaPerSecond float64 `json:"kafka_transactions_per_second"`
+	RecordsPer     float64 `json:"records_per_kafka_transaction"`
+	AllocPer       float64 `json:"alloc_bytes_per_op"`
+	ObjectsPer     float64 `json:"alloc_objects_per_op"`
+	CPUPer         float64 `json:"cpu_us_per_op"`
+	RSS            uint64  `json:"rss_bytes"`
+	Attempts       float64 `json:"attempts_per_op"`
+	DeathsPer      float64 `json:"deaths_per_op"`
+	HopsPer        float64 `json:"hops_per_op"`
+	Aborted        uint64  `json:"kafka_transactions_aborted"`
+	// StorageLag is how many offsets the storage worker was behind at the end,
+	// DrainSeconds how long it took to make up for it.
+	StorageLag   int64   `json:"storage_lag"`
+	DrainSeconds float64 `json:"drain_seconds"`
+}
+
+// storageCell is the storage worker alone.
+type storageCell struct {
+	Broker  string  `json:"broker"`
+	Changes int     `json:"changes"`
+	Rows    int     `json:"rows"`
+	Seconds float64 `json:"seconds"`
+	RowRate float64 `json:"rows_per_second"`
+	Batches uint64  `json:"batches"`
+}
+
+// takeoverCell is the restore of all partitions.
+type takeoverCell struct {
+	Broker    string     `json:"broker"`
+	Instances int        `json:"instances"`
+	Seconds   float64    `json:"seconds"`
+	Restores  []restored `json:"restores"`
+	RSS       uint64     `json:"rss_bytes"`
+}
+
+func (r *result) find(broker, system, workload string, inFlight int) *cell {
+	for i := range r.Cells {
+		c := &r.Cells[i]
+		if c.Broker == broker && c.System == system && c.Workload == workload && c.InFlight == inFlight {
+			return c
+		}
+	}
+	return nil
+}
+
+// print writes the tables.
+func (r *result) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\t\n", args...) }
+	row("workload\tbroker\tsystem\tin flight\tper second\tp50 ms\tp99 ms\trecords/kafka txn\tKiB/op\tobjects/op\tCPU µs/op\tRSS MiB\tattempts\tlag\tdrain s")
+	for _, c := range r.Cells {
+		text := fmt.Sprintf("%s\t%s\t%s\t%d\t%.0f\t%.2f\t%.2f", c.Workload, c.Broker, c.System, c.InFlight, c.Rate, ms(c.P50), ms(c.P99))
+		switch n := c.Node; {
+		case n != nil:
+			row("%s\t%.1f\t%.1f\t%.0f\t%.0f\t%d\t%.3f\t%d\t%.2f", text, n.RecordsPer, n.AllocPer/1024, n.ObjectsPer, n.CPUPer, n.RSS>>20, n.Attempts, n.StorageLag, n.DrainSeconds)
+		case c.Retries > 0:
+			row("%s\t\t\t\t\t\t%.3f\t\t", text, 1+c.Retries)
+		default:
+			row("%s\t\t\t\t\t\t\t\t", text)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, s := range r.Storage {
+		_, _ = fmt.Fprintf(out, "storage worker alone, %s: %d changes, %d rows in %.2f s: %.0f rows/s, %d database transactions\n",
+			s.Broker, s.Changes, s.Rows, s.Seconds, s.RowRate, s.Batches)
+	}
+	for _, t := range r.Takeovers {
+		_, _ = fmt.Fprintf(out, "takeover, %s: %d unpersisted instances restored in %.2f s, RSS %d MiB\n", t.Broker, t.Instances, t.Seconds, t.RSS>>20)
+	}
+	_, _ = fmt.Fprintln(out)
+	return printRatios(out, r.Ratios)
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// write stores the result and returns the file's name.
+func (r *result) write(dir string) (string, error) {
+	raw, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, r.Time.Format("2006-01-02T150405Z")+".json")
+	return file, os.WriteFile(file, append(raw, '\n'), 0o600)
+}
+
+func readResult(file string) (*result, error) {
+	raw, err := os.ReadFile(file) //nolint:gosec // named by the user
+	if err != nil {
+		return nil, err
+	}
+	var r result
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(r.Cells) == 0 {
+		return nil, errors.New(file + " has no measurement in it")
+	}
+	return &r, nil
+}

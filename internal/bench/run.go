@@ -1,0 +1,419 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/rocketcycle/rocketcycle/internal/devpostgres"
+	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
+	"github.com/rocketcycle/rocketcycle/pkg/stream"
+)
+
+// runner makes one run.
+type runner struct {
+	o      options
+	dir    string
+	logger *slog.Logger
+	pg     *devpostgres.Server
+	result *result
+}
+
+func run(ctx context.Context, o options) (err error) {
+	r := &runner{o: o, dir: o.dataDir, result: newResult(o), logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	if r.dir == "" {
+		if r.dir, err = os.MkdirTemp("", "rkcy-bench-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(r.dir)) }()
+	}
+	if err := os.MkdirAll(r.dir, 0o755); err != nil { //nolint:gosec // the database's user passes through
+		return err
+	}
+	if err := os.Chmod(r.dir, 0o755); err != nil { //nolint:gosec // the same
+		return err
+	}
+	if r.pg, err = startPostgres(ctx, r.dir, r.logger); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.pg.Stop()) }()
+	if o.has(wlPgx) {
+		if err := r.baselines(ctx); err != nil {
+			return fmt.Errorf("pgx: %w", err)
+		}
+	}
+	for _, kind := range o.Brokers {
+		if err := r.broker(ctx, kind); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
+		}
+	}
+	r.result.judge()
+	file, err := r.result.write(o.out)
+	if err != nil {
+		return err
+	}
+	if err := r.result.print(os.Stdout); err != nil {
+		return err
+	}
+	fmt.Println("\nwritten to", file)
+	return nil
+}
+
+// progress says on standard error what is done.
+func (r *runner) progress(c cell) {
+	r.result.Cells = append(r.result.Cells, c)
+	_, _ = fmt.Fprintf(os.Stderr, "%-10s %-17s %-6s %4d in flight  %8.0f/s  p50 %7.2f ms\n", c.Broker, c.System, c.Workload, c.InFlight, c.Rate, ms(c.P50))
+}
+
+func (r *runner) database(ctx context.Context, name string) (string, error) {
+	name = strings.ReplaceAll(name, "-", "_")
+	if err := r.pg.CreateDatabase(ctx, name); err != nil {
+		return "", err
+	}
+	return r.pg.DSNFor(name), nil
+}
+
+// baselines runs the workloads written by hand on PostgreSQL.
+func (r *runner) baselines(ctx context.Context) error {
+	dsn, err := r.database(ctx, "baseline")
+	if err != nil {
+		return err
+	}
+	b, err := newBaseline(ctx, dsn, r.o.Conns, r.o.Characters)
+	if err != nil {
+		return err
+	}
+	defer b.pool.Close()
+	cell := func(system, workload string, inFlight int, op operation) error {
+		var retries atomic.Int64
+		from, to := int64(0), int64(0)
+		b.retries = func() { retries.Add(1) }
+		m, err := load(ctx, inFlight, r.o.Seed, r.o.Warm, r.o.Duration, func(last bool) error {
+			*choose(last, &to, &from) = retries.Load()
+			return nil
+		}, op)
+		// SERIALIZABLE on hot rows comes to that: all callers make each other
+		// start again.
+		if errors.Is(err, errNothingDone) {
+			m, err = measured{Seconds: r.o.Duration.Seconds()}, nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s %s, %d in flight: %w", system, workload, inFlight, err)
+		}
+		c := newCell(brokerNone, system, workload, inFlight, m)
+		c.Retries = float64(to-from) / float64(max(m.Ops, 1))
+		r.progress(c)
+		return nil
+	}
+	n := r.o.Characters
+	for _, inFlight := range r.o.InFlight {
+		for _, one := range []struct {
+			workload, system string
+			op               operation
+		}{
+			{wlTrade, sysSerializable, b.tradeSerializable(n)}, {wlTrade, sysRowLocked, b.tradeRowLocked(n)}, {wlTrade, sysTuned, b.tradeTuned(n)},
+			{wlFund, sysSerializable, b.fundTransaction(n)}, {wlFund, sysStatement, b.fundStatement(n)}, {wlRead, sysStatement, b.read(n)},
+		} {
+			if r.o.has(one.workload) {
+				if err := cell(one.system, one.workload, inFlight, one.op); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if r.o.has(wlHot) {
+		if err := errors.Join(
+			cell(sysSerializable, wlHot, hotInFlight, b.tradeSerializable(hotCharacters)),
+			cell(sysRowLocked, wlHot, hotInFlight, b.tradeRowLocked(hotCharacters)),
+			cell(sysTuned, wlHot, hotInFlight, b.tradeTuned(hotCharacters)),
+		); err != nil {
+			return err
+		}
+	}
+	return b.checkSums(ctx, n)
+}
+
+func newCell(broker, system, workload string, inFlight int, m measured) cell {
+	return cell{Broker: broker, System: system, Workload: workload, InFlight: inFlight, measured: m}
+}
+
+// broker runs everything that needs a broker of a kind.
+func (r *runner) broker(ctx context.Context, kind string) (err error) {
+	bootstrap, stop, err := startBroker(ctx, kind, r.dir, r.logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	if r.o.has(wlFloor) {
+		if err := r.floor(ctx, kind, bootstrap); err != nil {
+			return fmt.Errorf("floor: %w", err)
+		}
+	}
+	if r.o.has(wlTrade) || r.o.has(wlHot) || r.o.has(wlFund) || r.o.has(wlRead) || r.o.has(wlGRPC) {
+		if err := r.game(ctx, kind, bootstrap); err != nil {
+			return fmt.Errorf("game: %w", err)
+		}
+	}
+	if r.o.has(wlStorage) {
+		if err := r.storage(ctx, kind, bootstrap); err != nil {
+			return fmt.Errorf("storage: %w", err)
+		}
+	}
+	if r.o.has(wlTakeover) {
+		if err := r.takeover(ctx, kind, bootstrap); err != nil {
+			return fmt.Errorf("takeover: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *runner) floor(ctx context.Context, kind, bootstrap string) (err error) {
+	f, err := newFloor(ctx, bootstrap, r.o.Partitions, r.o.Workers)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	for _, inFlight := range r.o.InFlight {
+		m, err := load(ctx, inFlight, r.o.Seed, r.o.Warm, r.o.Duration, nil, f.op)
+		if err != nil {
+			return err
+		}
+		r.progress(newCell(kind, sysFloor, wlTrade, inFlight, m))
+	}
+	return nil
+}
+
+func (r *runner) nodeConfig(ctx context.Context, environment, kind, bootstrap string, roles node.Roles) (nodeConfig, error) {
+	dsn, err := r.database(ctx, environment+"-"+kind)
+	cfg := nodeConfig{
+		Bootstrap: bootstrap, DSN: dsn, Environment: environment, Partitions: r.o.Partitions, Workers: r.o.Workers,
+		CacheBytes: r.o.CacheBytes, Roles: roles,
+	}
+	if err == nil {
+		err = cfg.prepare(ctx, r.logger)
+	}
+	return cfg, err
+}
+
+// game runs the workloads of the example on a node with all roles.
+func (r *runner) game(ctx context.Context, kind, bootstrap string) (err error) {
+	cfg, err := r.nodeConfig(ctx, "game", kind, bootstrap, node.AllRoles())
+	if err != nil {
+		return err
+	}
+	var ready nodeReady
+	child, err := startChild("node", cfg, &ready)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, child.stop()) }()
+	c, err := newClient(ctx, cfg, r.logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	lag, err := newStorageLag(cfg)
+	if err != nil {
+		return err
+	}
+	defer lag.admin.Close()
+	if err := createCharacters(ctx, c, r.o.Characters); err != nil {
+		return err
+	}
+	g := &gameRun{runner: r, kind: kind, node: child, client: c, lag: lag}
+	n := r.o.Characters
+	for _, inFlight := range r.o.InFlight {
+		for _, one := range []struct {
+			workload string
+			op       operation
+		}{{wlTrade, tradeOp(c, n)}, {wlFund, fundOp(c, n)}, {wlRead, readOp(c, n)}} {
+			if r.o.has(one.workload) {
+				if err := g.cell(ctx, sysRocketcycle, one.workload, inFlight, one.op); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if r.o.has(wlHot) {
+		if err := g.cell(ctx, sysRocketcycle, wlHot, hotInFlight, tradeOp(c, hotCharacters)); err != nil {
+			return err
+		}
+	}
+	if r.o.has(wlGRPC) {
+		remote, err := dial(ready.GRPC)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, remote.conn.Close()) }()
+		if err := g.cell(ctx, sysGRPC, wlTrade, hotInFlight, tradeOp(remote, n)); err != nil {
+			return err
+		}
+	}
+	return checkSums(ctx, c, n)
+}
+
+// gameRun measures cells on one node.
+type gameRun struct {
+	*runner
+	kind   string
+	node   *child
+	client *client
+	lag    *storageLag
+}
+
+type snapshot struct {
+	usage
+	attempts, txns uint64
+}
+
+func (g *gameRun) cell(ctx context.Context, system, workload string, inFlight int, op operation) error {
+	name := fmt.Sprintf("%s-%s-%d", g.kind, strings.ReplaceAll(system, " ", "-")+"-"+workload, inFlight)
+	var at [2]snapshot
+	between := func(last bool) error {
+		if err := g.profile(name, last); err != nil {
+			return err
+		}
+		u, err := g.node.usage()
+		at[choose(last, 1, 0)] = snapshot{usage: u, attempts: g.client.attempts.Load(), txns: g.client.txns.Load()}
+		return err
+	}
+	m, err := load(ctx, inFlight, g.o.Seed, g.o.Warm, g.o.Duration, between, op)
+	if err != nil {
+		return fmt.Errorf("%s %s, %d in flight: %w", system, workload, inFlight, err)
+	}
+	began := time.Now()
+	behind, err := g.lag.drain(ctx)
+	if err != nil {
+		return err
+	}
+	c := newCell(g.kind, system, workload, inFlight, m)
+	c.Node = newNodeCell(at[0], at[1], m)
+	c.Node.StorageLag, c.Node.DrainSeconds = behind, time.Since(began).Seconds()
+	g.progress(c)
+	return nil
+}
+
+// profile writes what was asked for.
+func (g *gameRun) profile(name string, last bool) error {
+	if g.o.memProfile != "" {
+		if err := g.profileTo(opMemory, g.o.memProfile, name+choose(last, ".after", ".before")+".pprof"); err != nil {
+			return err
+		}
+	}
+	switch {
+	case g.o.cpuProfile == "":
+		return nil
+	case last:
+		_, err := g.node.ask(request{Op: opCPUStop})
+		return err
+	default:
+		return g.profileTo(opCPUStart, g.o.cpuProfile, name+".pprof")
+	}
+}
+
+func (g *gameRun) profileTo(op, dir, file string) error {
+	path, err := filepath.Abs(filepath.Join(dir, file))
+	if err != nil {
+		return err
+	}
+	_, err = g.node.ask(request{Op: op, File: path})
+	return err
+}
+
+func newNodeCell(from, to snapshot, m measured) *nodeCell {
+	ops := float64(m.Ops)
+	per := func(a, b uint64) float64 { return float64(b-a) / ops }
+	p, q := from.Processor, to.Processor
+	n := &nodeCell{
+		KafkaPerSecond: float64(q.KafkaTransactions-p.KafkaTransactions) / m.Seconds,
+		AllocPer:       per(from.AllocBytes, to.AllocBytes),
+		ObjectsPer:     per(from.AllocObjects, to.AllocObjects),
+		CPUPer:         float64(to.CPU-from.CPU) / float64(time.Microsecond) / ops,
+		RSS:            to.RSSBytes,
+		DeathsPer:      per(p.Stats.Deaths, q.Stats.Deaths),
+		HopsPer:        per(p.Stats.Hops, q.Stats.Hops),
+		Aborted:        q.Aborted - p.Aborted,
+	}
+	if batches := q.KafkaTransactions - p.KafkaTransactions; batches > 0 {
+		n.RecordsPer = float64(q.Records-p.Records) / float64(batches)
+	}
+	n.Attempts = 1 + n.DeathsPer
+	if txns := to.txns - from.txns; txns > 0 {
+		n.Attempts = float64(to.attempts-from.attempts) / float64(txns)
+	}
+	return n
+}
+
+// storageLag tells how far the storage worker of the characters is behind.
+type storageLag struct {
+	admin   *stream.Admin
+	group   string
+	storage []stream.TopicPartition
+}
+
+func newStorageLag(cfg nodeConfig) (*storageLag, error) {
+	p := cfg.platform()
+	names := p.Names()
+	admin, err := stream.NewAdmin(node.Stream(p, "bench", nil))
+	if err != nil {
+		return nil, err
+	}
+	l := &storageLag{admin: admin, group: names.StorageGroup(concernName, targetName)}
+	for i := range cfg.Partitions {
+		l.storage = append(l.storage, stream.TopicPartition{Topic: names.StorageTopic(concernName), Partition: int32(i)}) //nolint:gosec // few
+	}
+	return l, nil
+}
+
+func (l *storageLag) now(ctx context.Context) (int64, error) {
+	done, err := l.admin.GroupOffsets(ctx, l.group, l.storage)
+	if err != nil {
+		return 0, err
+	}
+	ends, err := l.admin.EndOffsets(ctx, l.storage)
+	if err != nil {
+		return 0, err
+	}
+	var behind int64
+	for tp, end := range ends {
+		// The last record is followed by the marker of its Kafka transaction.
+		behind += max(end-max(done[tp], 0)-1, 0)
+	}
+	return behind, nil
+}
+
+// drain waits until the worker has written everything, and returns how far it
+// was behind.
+func (l *storageLag) drain(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	first := int64(-1)
+	for {
+		behind, err := l.now(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if first < 0 {
+			first = behind
+		}
+		if behind == 0 {
+			return first, nil
+		}
+		sleep(ctx, 10*time.Millisecond)
+		if ctx.Err() != nil {
+			return 0, fmt.Errorf("the storage worker is %d offsets behind and does not come nearer: %w", behind, ctx.Err())
+		}
+	}
+}
+
+// rnd returns a source that differs by use and is the same in every run.
+func (r *runner) rnd(use uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(r.o.Seed, use)) //nolint:gosec // repeatable on purpose
+}
