@@ -325,7 +325,11 @@ func (e *engine) settleAt(p *partition, id txn.ID, attempt uint32, commit bool) 
 		}
 		p.touched = true
 		if commit && h.change != nil {
-			p.state.set(holdKey(id, h.attempt, h.visit), nil)
+			if h.change.GetVisit() == h.visit {
+				p.state.set(holdKey(id, h.attempt, h.visit), nil)
+			} else { // the change tells of a later visit only
+				p.state.trace(holdKey(id, h.attempt, h.visit))
+			}
 			e.store(p, h.pending, h.change)
 		} else {
 			p.state.trace(holdKey(id, h.attempt, h.visit))
