@@ -73,6 +73,9 @@ func decode(what string, raw []byte, into proto.Message, bind func(proto.Message
 func (s *commandSet) create(
 	ctx Context, instance proto.Message, payload []byte, bind func(proto.Message) error,
 ) (proto.Message, proto.Message, error) {
+	if instance != nil && s.def.taken != nil {
+		return nil, nil, s.def.taken(ctx)
+	}
 	if instance != nil {
 		return nil, nil, txn.Errorf(txn.CodeAlreadyExists, "%s %q exists already", s.def.Name, ctx.Key())
 	}

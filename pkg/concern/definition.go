@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
 
 // Context is what a handler may know besides its instance and payload. All of
@@ -19,6 +20,8 @@ type Context struct {
 	concern   string
 	key       string
 	effective time.Time
+	related   []*rkcyv1.RelatedInstance
+	config    *ConfigSet
 }
 
 // NewContext makes a Context, for tests of handlers.
@@ -39,6 +42,24 @@ func (c Context) Key() string { return c.key }
 // Handlers use it instead of the clock.
 func (c Context) EffectiveTime() time.Time { return c.effective }
 
+// Related returns the children of the instance that are of a Concern, in order
+// of key, as the parent knows them: their key and the fields that the relation
+// copies, in a message of the child's type, which newChild makes.
+func Related[M proto.Message](c Context, concern string, newChild func() M) ([]M, error) {
+	var out []M
+	for _, r := range c.related {
+		if r.GetConcern() != concern {
+			continue
+		}
+		m := newChild()
+		if err := proto.Unmarshal(r.GetValue(), m); err != nil {
+			return nil, txn.Errorf(txn.CodeDataLoss, "related %s %q cannot be decoded: %w", concern, r.GetKey(), err)
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
 // Definition describes a Concern. The generator writes one.
 type Definition struct {
 	// Name is used in topics and tables: [a-z][a-z0-9_]*, at most 64 bytes.
@@ -56,6 +77,12 @@ type Definition struct {
 	ValidateCreate func(ctx Context, in proto.Message) error
 	ValidateUpdate func(ctx Context, before, after proto.Message) error
 	ValidateDelete func(ctx Context, before proto.Message) error
+	// Relations and Unique say what follows from a change of an instance.
+	Relations []Relation
+	Unique    []Unique
+
+	// taken, where set, is what create says of an instance that exists.
+	taken func(ctx Context) error
 }
 
 // Command is one of a Concern's own commands.
@@ -93,6 +120,16 @@ func (d Definition) Validate() error {
 		seen[c.Name] = true
 		if c.Run == nil || c.NewPayload == nil || c.NewResult == nil {
 			faults = append(faults, fmt.Errorf("command %q has no handler or no constructors", c.Name))
+		}
+	}
+	for _, r := range d.Relations {
+		if r.Field == "" || !validName.MatchString(r.Parent) || r.ParentKey == nil || r.Copy == nil {
+			faults = append(faults, fmt.Errorf("relation of field %q: the parent's name or a function is missing", r.Field))
+		}
+	}
+	for _, u := range d.Unique {
+		if u.Field == "" || !validName.MatchString(u.Index) || u.Value == nil {
+			faults = append(faults, fmt.Errorf("unique field %q: the name of its index or a function is missing", u.Field))
 		}
 	}
 	if err := errors.Join(faults...); err != nil {

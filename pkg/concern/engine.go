@@ -34,7 +34,10 @@ type engineConfig struct {
 	// transactions that write are refused.
 	cacheBytes, overlayBytes int64
 	stateRecords             int
-	logger                   *slog.Logger
+	// claimBytes bounds the idempotency entries of a partition, each of which is
+	// kept for claimWindowMs.
+	claimBytes, claimWindowMs int64
+	logger                    *slog.Logger
 	// holdsOff switches isolation off, to show that a test would notice.
 	holdsOff bool
 }
@@ -58,7 +61,10 @@ type engine struct {
 	local  []localVisit // visits that stay with this worker
 	woken  []wake       // instances whose hold was released
 	wanted []wake       // instances to load before the next batch
-	failed map[instanceRef]error
+	// instances that timers wait for, likewise
+	wantedByTimers []instanceRef
+	config         *ConfigSet
+	failed         map[instanceRef]error
 }
 
 type localVisit struct {
@@ -77,6 +83,12 @@ type instanceRef struct {
 }
 
 func newEngine(cfg engineConfig) *engine {
+	if cfg.claimBytes == 0 {
+		cfg.claimBytes = 64 << 20
+	}
+	if cfg.claimWindowMs == 0 {
+		cfg.claimWindowMs = (24 * time.Hour).Milliseconds()
+	}
 	return &engine{
 		cfg: cfg, parts: map[stream.TopicPartition]*partition{}, cache: newCache(cfg.cacheBytes),
 		failed: map[instanceRef]error{},
@@ -98,6 +110,7 @@ func (e *engine) drop(tp stream.TopicPartition) {
 		e.order = slices.DeleteFunc(e.order, func(o *partition) bool { return o == p })
 		e.woken = slices.DeleteFunc(e.woken, func(w wake) bool { return w.part == p })
 		e.wanted = slices.DeleteFunc(e.wanted, func(w wake) bool { return w.part == p })
+		e.wantedByTimers = slices.DeleteFunc(e.wantedByTimers, func(r instanceRef) bool { return r.part == p })
 	}
 }
 
@@ -107,7 +120,10 @@ type input struct {
 	record stream.Record
 	visit  *rkcyv1.Visit
 	marker *rkcyv1.Marker
-	fault  error
+	// other is one of the records that are seldom: outcome, cancel, retry,
+	// related.
+	other *rkcyv1.ProcessRecord
+	fault error
 }
 
 // decode reads a record. A record of a partition that is not owned any more
@@ -134,6 +150,21 @@ func (e *engine) decode(r stream.Record) *input {
 	case *rkcyv1.ProcessRecord_Marker:
 		in.marker = k.Marker
 		_, in.fault = txn.IDFromBytes(k.Marker.GetTxnId())
+	case *rkcyv1.ProcessRecord_Outcome:
+		in.other = pr
+	case *rkcyv1.ProcessRecord_Cancel:
+		in.other = pr
+		_, in.fault = txn.IDFromBytes(k.Cancel.GetTxnId())
+	case *rkcyv1.ProcessRecord_Retry:
+		in.other = pr
+		_, in.fault = txn.IDFromBytes(k.Retry.GetTxnId())
+	case *rkcyv1.ProcessRecord_Related:
+		in.other = pr
+		if c := k.Related.GetConcern(); c != p.concern.commands.def.Name {
+			in.fault = fmt.Errorf("a relation to %s on a topic of %s", c, p.concern.commands.def.Name)
+		} else if err := txn.CheckKey(k.Related.GetParent()); err != nil {
+			in.fault = err
+		}
 	default:
 		in.fault = fmt.Errorf("a process record of a kind that is not known here")
 	}
@@ -143,10 +174,16 @@ func (e *engine) decode(r stream.Record) *input {
 // missing returns the instance that an input needs and the cache does not
 // have.
 func (e *engine) missing(in *input) (key string, ok bool) {
-	if in.visit == nil || in.fault != nil {
+	switch {
+	case in.fault != nil:
 		return "", false
+	case in.other.GetRelated() != nil:
+		key = in.other.GetRelated().GetParent()
+	case in.visit == nil || in.visit.GetClaim():
+		return "", false
+	default:
+		_, key = txn.Instance(in.visit)
 	}
-	_, key = txn.Instance(in.visit)
 	return key, e.cache.get(in.part, key) == nil
 }
 
@@ -160,6 +197,7 @@ func (e *engine) wants() []instanceRef {
 		}
 	}
 	e.woken, e.wanted = append(e.woken, e.wanted...), nil
+	refs, e.wantedByTimers = append(refs, e.wantedByTimers...), nil
 	return refs
 }
 
@@ -178,8 +216,8 @@ func (e *engine) unavailable(p *partition, key string, err error) {
 	e.failed[instanceRef{p, key}] = err
 }
 
-func (e *engine) begin(now time.Time) {
-	e.nowMs = now.UnixMilli()
+func (e *engine) begin(now time.Time, config *ConfigSet) {
+	e.nowMs, e.config = now.UnixMilli(), config
 	e.out = nil
 	e.drain()
 }
@@ -201,15 +239,34 @@ func (e *engine) process(in *input) {
 	case in.marker != nil:
 		e.stats.Markers++
 		e.settleAt(p, txn.ID(in.marker.GetTxnId()), in.marker.GetAttempt(), in.marker.GetCommit())
+	case in.other != nil:
+		e.processOther(p, in.other)
 	default:
 		e.arrive(p, in.visit)
 	}
 	e.drain()
 }
 
-// expire ends what is parked and past its deadline.
+func (e *engine) processOther(p *partition, r *rkcyv1.ProcessRecord) {
+	switch k := r.GetKind().(type) {
+	case *rkcyv1.ProcessRecord_Outcome:
+		e.outcome(p, k.Outcome)
+	case *rkcyv1.ProcessRecord_Cancel:
+		e.cancel(p, k.Cancel)
+	case *rkcyv1.ProcessRecord_Retry:
+		e.retry(p, k.Retry)
+	case *rkcyv1.ProcessRecord_Related:
+		e.related(p, k.Related)
+	}
+}
+
+// expire ends what is parked and past its deadline, and resumes what waited for
+// its time.
 func (e *engine) expire() {
 	for _, p := range e.order {
+		e.fire(p)
+		e.forgetClaims(p)
+		e.forgetCancels(p)
 		if p.expiry >= e.nowMs {
 			continue
 		}
@@ -219,12 +276,12 @@ func (e *engine) expire() {
 		var late []*parked
 		for _, s := range p.slots {
 			for _, w := range s.queue.Remove(func(w txn.Waiting[*parked]) bool {
-				return w.Value.visit.GetTxn().GetDeadlineMs() < e.nowMs
+				return deadlineOf(w.Value.visit) < e.nowMs
 			}) {
 				late = append(late, w.Value)
 			}
 			s.queue.Each(func(w txn.Waiting[*parked]) {
-				p.expiry = min(p.expiry, w.Value.visit.GetTxn().GetDeadlineMs())
+				p.expiry = min(p.expiry, deadlineOf(w.Value.visit))
 			})
 		}
 		slices.SortFunc(late, func(a, b *parked) int { return cmp.Compare(a.sequence, b.sequence) })
@@ -243,9 +300,18 @@ func (e *engine) expire() {
 	e.drain()
 }
 
+// deadlineOf returns when a visit must not run any more, Unix ms. An undo has no
+// deadline.
+func deadlineOf(v *rkcyv1.Visit) int64 {
+	if txn.Undoing(v) {
+		return never
+	}
+	return v.GetTxn().GetDeadlineMs()
+}
+
 func errDeadline(v *rkcyv1.Visit) *txn.Error {
 	return txn.Errorf(txn.CodeDeadlineExceeded, "the deadline passed before step %d of %d could run; nothing took effect",
-		v.GetTxn().GetVisits()[v.GetVisit()].GetSteps()[0]+1, len(v.GetTxn().GetSteps()))
+		v.GetTxn().GetVisits()[txn.PlanIndex(v)].GetSteps()[0]+1, len(v.GetTxn().GetSteps()))
 }
 
 // drain runs local visits and woken queues until there is nothing left to do.

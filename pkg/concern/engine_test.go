@@ -388,7 +388,7 @@ func TestStaleRecordIsIgnored(t *testing.T) {
 	stale := e.decode(x.read(stream.TopicPartition{Topic: processTopic("alpha")}, 0)[0])
 	x.rest()
 	next := x.part("alpha").next
-	e.begin(x.now)
+	e.begin(x.now, nil)
 	e.process(stale)
 	if out, _ := e.finish(); len(out) != 0 || x.part("alpha").next != next {
 		t.Errorf("%d records written, next offset %d, was %d", len(out), x.part("alpha").next, next)
@@ -462,7 +462,7 @@ func FuzzEngine(f *testing.F) {
 			if key, ok := e.missing(in); ok {
 				e.loaded(in.part, key, nil)
 			}
-			e.begin(time.UnixMilli(1))
+			e.begin(time.UnixMilli(1), nil)
 			e.process(in)
 			e.expire()
 			out, _ := e.finish()

@@ -1,12 +1,8 @@
 package concern
 
 import (
-	"fmt"
-	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -16,12 +12,13 @@ import (
 
 // arrive handles a visit that came through the log or from this worker.
 func (e *engine) arrive(p *partition, v *rkcyv1.Visit) {
+	if v.GetClaim() {
+		e.claim(p, v)
+		return
+	}
 	id := txn.ID(v.GetTxn().GetId())
-	write, err := e.writes(p, v)
-	// A read outside a multi-step transaction sees the committed value and
-	// never waits. Reading twice does no harm, and the window is for others.
-	lone := e.lone(p, v)
-	if !lone && !p.window.add(applied{id, v.GetAttempt(), v.GetVisit()}) {
+	// Reading twice does no harm, and the window is for others.
+	if !e.lone(p, v) && !p.window.add(applied{id, v.GetAttempt(), v.GetVisit()}) {
 		e.stats.Duplicates++
 		return
 	}
@@ -33,21 +30,38 @@ func (e *engine) arrive(p *partition, v *rkcyv1.Visit) {
 			break
 		}
 	}
+	if before := v.GetTxn().GetNotBeforeMs(); before > e.nowMs && v.GetVisit() == 0 && v.GetAttempt() == 1 {
+		e.wait(p, v, before, false)
+		return
+	}
+	e.admit(p, v)
+}
+
+// admit lets a visit go on that has arrived, or whose time has come: it runs,
+// parks, dies or is refused.
+func (e *engine) admit(p *partition, v *rkcyv1.Visit) {
+	id := txn.ID(v.GetTxn().GetId())
+	write, err := e.writes(p, v)
 	_, key := txn.Instance(v)
+	saga := txn.IsSaga(v.GetTxn())
+	starts := len(v.GetParticipants()) == 0 && (!saga || v.GetVisit() == 0)
 	switch {
 	case err != nil:
 		e.refuse(p, v, txn.AsError(err))
 		return
-	case v.GetTxn().GetDeadlineMs() < e.nowMs:
+	case deadlineOf(v) < e.nowMs:
 		e.refuse(p, v, errDeadline(v))
 		return
-	case write && len(v.GetParticipants()) == 0 && e.cache.pinnedBytes > e.cfg.overlayBytes:
+	case p.cancels.until[id] >= e.nowMs && !txn.Undoing(v):
+		e.refuse(p, v, errCancelled())
+		return
+	case write && starts && e.cache.pinnedBytes > e.cfg.overlayBytes:
 		e.stats.Shed++
 		e.refuse(p, v, txn.Errorf(txn.CodeResourceExhausted,
 			"%d MiB of changes wait for the database, the limit of this processor; try again later", e.cache.pinnedBytes>>20))
 		return
-	}
-	if lone {
+	case e.lone(p, v), saga && !write:
+		// It sees the committed value and never waits.
 		e.visit(p, v, key, write)
 		return
 	}
@@ -77,8 +91,8 @@ func (e *engine) arrive(p *partition, v *rkcyv1.Visit) {
 // writes reports whether a visit may change its instance.
 func (e *engine) writes(p *partition, v *rkcyv1.Visit) (bool, error) {
 	write := false
-	for _, i := range v.GetTxn().GetVisits()[v.GetVisit()].GetSteps() {
-		s := v.GetTxn().GetSteps()[i]
+	for _, i := range txn.StepsOf(v) {
+		s := txn.StepAt(v, i)
 		c := p.concern.commands.byName[s.GetCommand()]
 		if c == nil {
 			return false, stepError(p.concern.commands.unknown(s.GetCommand()), s)
@@ -153,7 +167,7 @@ func (e *engine) wake(p *partition, s *slot) {
 			e.reject(p, v, w.Value.fault)
 		case w.Value.restart:
 			e.forward(v)
-		case v.GetTxn().GetDeadlineMs() < e.nowMs:
+		case deadlineOf(v) < e.nowMs:
 			e.refuse(p, v, errDeadline(v))
 		default:
 			e.visit(p, v, s.key, w.Value.write)
@@ -181,23 +195,43 @@ func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string, write bool) {
 		return
 	}
 	e.stats.Visits++
-	after, results, err := e.run(p, v, key, base)
+	related := base.GetRelated()
+	if en != nil {
+		related = en.instance.GetRelated()
+	}
+	did, err := e.run(p, v, key, base, related)
 	if err != nil {
 		e.refuse(p, v, err)
 		return
 	}
-	last := int(v.GetVisit())+1 == len(v.GetTxn().GetVisits())
+	saga := txn.IsSaga(v.GetTxn())
+	if len(did.added) > 0 {
+		switch n := len(v.GetTxn().GetSteps()) + len(did.added); {
+		case saga:
+			e.refuse(p, v, txn.Errorf(txn.CodeFailedPrecondition, "a saga cannot change a unique field of %s; use an isolated transaction", p.concern.commands.def.Name))
+			return
+		case n > txn.MaxSteps:
+			e.refuse(p, v, txn.Errorf(txn.CodeInvalidArgument, "with those that keep values unique the transaction has %d steps; at most %d are allowed", n, txn.MaxSteps))
+			return
+		}
+		v, did.results = extend(v, did.results, did.added)
+	}
 	var change *rkcyv1.Change
 	var pending *rkcyv1.Instance
-	if write {
-		pending = &rkcyv1.Instance{Value: after}
-		if after != nil {
+	if write = did.wrote; write {
+		pending = &rkcyv1.Instance{Value: did.after}
+		if did.after != nil {
 			pending.Version = base.GetVersion() + 1
 			if own != nil && own.pending != nil {
 				pending.Version = max(own.pending.GetVersion(), 1)
 			}
-			for _, i := range v.GetTxn().GetVisits()[v.GetVisit()].GetSteps() {
-				results[i].Version = pending.GetVersion()
+			if base.GetVersion() > 0 {
+				pending.Related = related
+			}
+			if !txn.Undoing(v) {
+				for _, i := range txn.StepsOf(v) {
+					did.results[i].Version = pending.GetVersion()
+				}
 			}
 		}
 		change = &rkcyv1.Change{
@@ -205,34 +239,54 @@ func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string, write bool) {
 			EffectiveTimeMs: v.GetTxn().GetEffectiveTimeMs(),
 		}
 	}
-	t := txn.Advance(v, results, p.participant(), true)
-	if last {
+	tell := slices.Concat(v.GetRelated(), did.related)
+	var t txn.Transition
+	switch {
+	case txn.Undoing(v):
+		t = txn.AdvanceUndo(v)
+	default:
+		t = txn.Advance(v, did.results, p.participant(), !saga)
+	}
+	if t.Response != nil {
 		if n := proto.Size(t.Response); n > txn.MaxRecordBytes {
 			e.refuse(p, v, errTooLarge("answer", n))
 			return
 		}
-		if write {
-			if own != nil {
-				// The hold's own change would be the older one.
-				own.change, own.pending = change, pending
-			} else {
-				e.store(p, pending, change)
-			}
-		} else if len(v.GetParticipants()) > 0 {
-			// The commit point must not be passed twice, and a visit that only
-			// reads leaves no change to tell.
-			p.state.trace(holdKey(id, v.GetAttempt(), v.GetVisit()))
+	} else {
+		if !saga {
+			t.Next.Related = tell
 		}
+		if n := proto.Size(t.Next); n > txn.MaxRecordBytes {
+			e.refuse(p, v, errTooLarge("transaction", n))
+			return
+		}
+	}
+	if t.Next != nil && !saga {
+		e.prepare(p, v, key, write, pending, change)
+		e.forward(t.Next)
+		return
+	}
+	// What this visit did is committed now, in a saga even if others follow.
+	switch {
+	case write && own != nil:
+		// The hold's own change would be the older one.
+		own.change, own.pending = change, pending
+	case write:
+		e.store(p, pending, change)
+	case len(v.GetParticipants()) > 0:
+		// The commit point must not be passed twice, and a visit that only
+		// reads leaves no change to tell.
+		p.state.trace(holdKey(id, v.GetAttempt(), v.GetVisit()))
+	}
+	e.tellParents(tell)
+	switch {
+	case t.Next != nil:
+		e.forward(t.Next)
+		return
+	case t.Commit:
 		e.stats.Committed++
-		e.settle(v, t)
-		return
 	}
-	if n := proto.Size(t.Next); n > txn.MaxRecordBytes {
-		e.refuse(p, v, errTooLarge("transaction", n))
-		return
-	}
-	e.prepare(p, v, key, write, pending, change)
-	e.forward(t.Next)
+	e.settle(v, t)
 }
 
 func errTooLarge(what string, n int) *txn.Error {
@@ -258,24 +312,40 @@ func (e *engine) prepare(p *partition, v *rkcyv1.Visit, key string, write bool, 
 		h.pending, h.change = pending, change
 	}
 	e.slot(p, key).queue.Grant(txn.Request{Age: age, Write: write})
+	e.recordHold(p, h)
+}
+
+// recordHold writes a hold to the state topic.
+func (e *engine) recordHold(p *partition, h *hold) {
 	access := rkcyv1.Access_ACCESS_READ
 	if h.write {
 		access = rkcyv1.Access_ACCESS_WRITE
 	}
-	p.state.set(holdKey(id, h.attempt, h.visit), &rkcyv1.StateRecord{Kind: &rkcyv1.StateRecord_Hold{Hold: &rkcyv1.Hold{
-		TxnId: id[:], Attempt: h.attempt, Visit: h.visit, Key: key, Access: access, Pending: h.pending,
-		SubmitTimeMs: age.SubmitMs, EffectiveTimeMs: v.GetTxn().GetEffectiveTimeMs(),
+	p.state.set(holdKey(h.id, h.attempt, h.visit), &rkcyv1.StateRecord{Kind: &rkcyv1.StateRecord_Hold{Hold: &rkcyv1.Hold{
+		TxnId: h.id[:], Attempt: h.attempt, Visit: h.visit, Key: h.key, Access: access, Pending: h.pending,
+		SubmitTimeMs: h.age.SubmitMs, EffectiveTimeMs: h.change.GetEffectiveTimeMs(),
 	}}})
 }
 
-// refuse ends the transaction of a visit to p without effect.
+// refuse ends the transaction of a visit to p without effect: a saga after it
+// was undone.
 func (e *engine) refuse(p *partition, v *rkcyv1.Visit, err *txn.Error) {
-	e.stats.Refused++
 	p.touched = true
+	if txn.Undoing(v) {
+		e.compensationRefused(p, v, err)
+		return
+	}
 	if !e.lone(p, v) {
 		p.state.trace(holdKey(txn.ID(v.GetTxn().GetId()), v.GetAttempt(), v.GetVisit()))
 	}
-	e.settle(v, txn.Refuse(v, err))
+	t := txn.Refuse(v, err)
+	if t.Next != nil { // a saga goes back
+		e.stats.Undone++
+		e.forward(t.Next)
+		return
+	}
+	e.stats.Refused++
+	e.settle(v, t)
 }
 
 // reject ends the transaction of a visit that cannot be worked on, as far as
@@ -293,7 +363,10 @@ func (e *engine) reject(p *partition, v *rkcyv1.Visit, fault error) {
 	e.stats.Refused++
 	p.touched = true
 	p.state.trace(holdKey(txn.ID(v.GetTxn().GetId()), v.GetAttempt(), v.GetVisit()))
-	e.settle(v, txn.Refuse(v, txn.Errorf(txn.CodeInternal, "the transaction cannot be worked on: %w", fault)))
+	failure := txn.Errorf(txn.CodeInternal, "the transaction cannot be worked on: %w", fault)
+	e.settle(v, txn.Transition{Settle: v.GetParticipants(), Response: &rkcyv1.Response{
+		TxnId: v.GetTxn().GetId(), Edge: v.GetTxn().GetReplyTo().GetEdge(), Attempts: v.GetAttempt(), Error: failure.ToProto(),
+	}})
 }
 
 // settle tells the participants and the submitter how a transaction ended, or
@@ -309,9 +382,39 @@ func (e *engine) settle(v *rkcyv1.Visit, t txn.Transition) {
 			Kind: &rkcyv1.ProcessRecord_Marker{Marker: &rkcyv1.Marker{TxnId: id[:], Attempt: v.GetAttempt(), Commit: t.Commit}},
 		}))
 	}
-	if t.Response != nil && v.GetTxn().GetReplyTo() != nil {
-		e.emit(e.cfg.responseTopic, v.GetTxn().GetReplyTo().GetPartition(), id[:], e.marshal(t.Response))
+	if t.Response != nil {
+		e.answer(v, t.Response)
+		e.tellHome(v.GetTxn(), t.Response)
 	}
+}
+
+// answer tells the submitter how a transaction ended.
+func (e *engine) answer(v *rkcyv1.Visit, r *rkcyv1.Response) {
+	if to := v.GetTxn().GetReplyTo(); to != nil {
+		e.reply(to, r)
+	}
+}
+
+func (e *engine) reply(to *rkcyv1.ReplyTo, r *rkcyv1.Response) {
+	r.Edge = to.GetEdge()
+	e.emit(e.cfg.responseTopic, to.GetPartition(), r.GetTxnId(), e.marshal(r))
+}
+
+// tellHome tells the partition that has the idempotency key how a transaction
+// ended.
+func (e *engine) tellHome(t *rkcyv1.Transaction, r *rkcyv1.Response) {
+	claim := t.GetIdempotency()
+	if claim.GetHome() == nil {
+		return
+	}
+	o := &rkcyv1.Outcome{Key: claim.GetKey(), Response: r}
+	if p := e.parts[tpOf(claim.GetHome())]; p != nil {
+		e.outcome(p, o)
+		return
+	}
+	e.emit(claim.GetHome().GetTopic(), claim.GetHome().GetPartition(), r.GetTxnId(), e.marshal(&rkcyv1.ProcessRecord{
+		Kind: &rkcyv1.ProcessRecord_Outcome{Outcome: o},
+	}))
 }
 
 // settleAt ends what an attempt of a transaction holds in a partition. Told a
@@ -365,119 +468,4 @@ func (e *engine) forward(v *rkcyv1.Visit) {
 func (e *engine) send(topic string, partition int32, key string, v *rkcyv1.Visit) {
 	e.stats.Hops++
 	e.emit(topic, partition, []byte(key), e.marshal(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Visit{Visit: v}}))
-}
-
-// run executes the steps of a visit on a private copy of base. after is nil
-// when the instance does not exist afterwards.
-func (e *engine) run(p *partition, v *rkcyv1.Visit, key string, base *rkcyv1.Instance) (after []byte, results []*rkcyv1.StepResult, failure *txn.Error) {
-	set := p.concern.commands
-	ctx := Context{
-		txnID: txn.ID(v.GetTxn().GetId()), concern: set.def.Name, key: key,
-		effective: time.UnixMilli(v.GetTxn().GetEffectiveTimeMs()).UTC(),
-	}
-	results = make([]*rkcyv1.StepResult, len(v.GetTxn().GetSteps()))
-	copy(results, v.GetResults())
-	for i, r := range results {
-		if r == nil {
-			results[i] = &rkcyv1.StepResult{}
-		}
-	}
-	var instance proto.Message
-	if base.GetVersion() > 0 {
-		instance = set.def.New()
-		if err := proto.Unmarshal(base.GetValue(), instance); err != nil {
-			return nil, nil, txn.Errorf(txn.CodeDataLoss, "the stored %s %q cannot be decoded: %w", set.def.Name, key, err)
-		}
-	}
-	wrote := false
-	for _, i := range v.GetTxn().GetVisits()[v.GetVisit()].GetSteps() {
-		s := v.GetTxn().GetSteps()[i]
-		c := set.byName[s.GetCommand()]
-		if c == nil { // parked by a program that had it
-			return nil, nil, stepError(set.unknown(s.GetCommand()), s)
-		}
-		next, result, err := e.step(c, ctx, instance, s, results)
-		if err != nil {
-			return nil, nil, stepError(err, s)
-		}
-		if !c.readOnly {
-			instance = next
-			wrote = true
-		}
-		value, err := proto.Marshal(result)
-		if err != nil {
-			return nil, nil, stepError(txn.Errorf(txn.CodeInternal, "the result of %s cannot be serialized: %w", c.name, err), s)
-		}
-		results[i] = &rkcyv1.StepResult{Value: value, Version: base.GetVersion()}
-	}
-	if !wrote || instance == nil {
-		return nil, results, nil
-	}
-	last := v.GetTxn().GetSteps()[v.GetTxn().GetVisits()[v.GetVisit()].GetSteps()[0]]
-	if k := set.def.KeyOf(instance); k != key {
-		return nil, nil, stepError(txn.Errorf(txn.CodeInternal, "a handler changed the key of %s %q to %q", set.def.Name, key, k), last)
-	}
-	after, err := proto.MarshalOptions{Deterministic: true}.Marshal(instance)
-	switch {
-	case err != nil:
-		return nil, nil, stepError(txn.Errorf(txn.CodeInternal, "%s %q cannot be serialized: %w", set.def.Name, key, err), last)
-	case len(after) > txn.MaxRecordBytes/4:
-		return nil, nil, stepError(errTooLarge(set.def.Name, len(after)), last)
-	}
-	if err := txn.CheckText(instance, after); err != nil {
-		return nil, nil, stepError(txn.Errorf(txn.CodeInvalidArgument, "%s %q: %w", set.def.Name, key, err), last)
-	}
-	if after == nil {
-		after = []byte{}
-	}
-	return after, results, nil
-}
-
-// step runs one command. A panic ends the transaction, goes to the error
-// topic, and the processor goes on.
-func (e *engine) step(
-	c *command, ctx Context, instance proto.Message, s *rkcyv1.Step, results []*rkcyv1.StepResult,
-) (after, result proto.Message, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			e.stats.Panics++
-			e.cfg.logger.Error("handler panicked", "txn_id", ctx.TxnID().String(), "concern", ctx.Concern(), "step", s.GetCommand(),
-				"panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-			e.quarantineStep(ctx, s, fmt.Sprintf("handler panicked: %v", r))
-			err = txn.Errorf(txn.CodeInternal, "the handler of %s panicked; the transaction is in the error topic", c.name)
-		}
-	}()
-	return c.run(ctx, instance, s.GetPayload(), func(payload proto.Message) error {
-		return txn.ApplyInputs(payload, s.GetInputs(), results)
-	})
-}
-
-func (e *engine) quarantineStep(ctx Context, s *rkcyv1.Step, reason string) {
-	topic, partition, err := e.cfg.router.Route(ctx.Concern(), ctx.Key())
-	if err != nil {
-		return
-	}
-	p := e.parts[tpOf(&rkcyv1.Participant{Topic: topic, Partition: partition})]
-	if p == nil {
-		return
-	}
-	id := ctx.TxnID()
-	e.stats.Quarantined++
-	e.emit(p.concern.topics.Error, 0, []byte(ctx.Key()), e.marshal(&rkcyv1.Quarantined{
-		Topic: topic, Partition: partition, Offset: p.next - 1, Reason: strings.ToValidUTF8(reason, "\uFFFD"), TxnId: id[:],
-		Key: []byte(ctx.Key()), Value: e.marshal(s), TimeMs: e.nowMs,
-	}))
-}
-
-// stepError adds to an error which step it came from.
-func stepError(err error, s *rkcyv1.Step) *txn.Error {
-	e := txn.AsError(err)
-	for _, d := range [][2]string{
-		{txn.DetailConcern, s.GetConcern()}, {txn.DetailKey, s.GetKey()}, {txn.DetailCommand, s.GetCommand()},
-	} {
-		if _, ok := e.Details[d[0]]; !ok {
-			e = e.With(d[0], d[1])
-		}
-	}
-	return e
 }

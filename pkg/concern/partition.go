@@ -29,6 +29,10 @@ type partition struct {
 	expiry int64
 	// Entries that changed in the batch in flight, in order.
 	changed []*entry
+
+	timers  timers
+	claims  claims
+	cancels cancels
 }
 
 type overlayItem struct {
@@ -65,6 +69,12 @@ type parked struct {
 	// fault says why the visit cannot be worked on; only after a restore, of
 	// what a program with other rules has written.
 	fault error
+	// timed visits wait for a time, or are stuck, and not behind a hold. at is
+	// the place in the heap, -1 outside.
+	timed bool
+	dueMs int64
+	stuck bool
+	at    int
 }
 
 func newPartition(tp stream.TopicPartition, c *servedConcern, windowSize int) *partition {
@@ -77,6 +87,9 @@ func newPartition(tp stream.TopicPartition, c *servedConcern, windowSize int) *p
 		window:    newWindow(windowSize),
 		state:     newStateLog(),
 		expiry:    never,
+		timers:    newTimers(),
+		claims:    newClaims(),
+		cancels:   newCancels(),
 	}
 }
 
@@ -86,7 +99,7 @@ const never = math.MaxInt64
 // park queues a visit behind what holds its instance.
 func (p *partition) park(s *slot, r txn.Request, w *parked) {
 	s.queue.Park(r, w)
-	p.expiry = min(p.expiry, w.visit.GetTxn().GetDeadlineMs())
+	p.expiry = min(p.expiry, deadlineOf(w.visit))
 }
 
 func (p *partition) participant() *rkcyv1.Participant {
@@ -108,6 +121,7 @@ const (
 	stateHold   = 'h'
 	stateParked = 'p'
 	stateGhost  = 'g'
+	stateTimed  = 't'
 )
 
 // snapshotKey begins a snapshot: what is live follows, and nothing else is. A
@@ -121,8 +135,11 @@ func holdKey(id txn.ID, attempt, visit uint32) string { return stateKey(stateHol
 // again has not arrived yet, in its next attempt, so it must not look as if.
 func (w *parked) stateKey() string {
 	kind := byte(stateParked)
-	if w.restart {
+	switch {
+	case w.restart:
 		kind = stateGhost
+	case w.timed:
+		kind = stateTimed
 	}
 	return stateKey(kind, txn.ID(w.visit.GetTxn().GetId()), w.visit.GetAttempt(), w.visit.GetVisit())
 }
@@ -137,7 +154,7 @@ func stateKey(kind byte, id txn.ID, attempt, visit uint32) string {
 }
 
 func parseStateKey(key []byte) (kind byte, at applied, ok bool) {
-	if len(key) != 1+16+8 {
+	if len(key) != 1+16+8 || key[0] == stateEntry || key[0] == stateCancel {
 		return 0, applied{}, false
 	}
 	at.id = txn.ID(key[1:17])

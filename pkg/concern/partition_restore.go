@@ -25,6 +25,8 @@ type restorer struct {
 	p         *partition
 	watermark int64
 	parked    []*parked
+	entries   []*rkcyv1.Entry
+	cancels   []*rkcyv1.Cancel
 	changes   map[string]restoredChange
 	order     []string // keys in order of their last change
 	applied   []applied
@@ -80,6 +82,9 @@ func checkState(record *rkcyv1.StateRecord) (err error) {
 		_, err = txn.IDFromBytes(k.Hold.GetTxnId())
 	case *rkcyv1.StateRecord_Parked:
 		_, err = txn.IDFromBytes(k.Parked.GetVisit().GetTxn().GetId())
+	case *rkcyv1.StateRecord_Cancel:
+		_, err = txn.IDFromBytes(k.Cancel.GetTxnId())
+	case *rkcyv1.StateRecord_Entry:
 	default:
 		err = errors.New("a kind that is not known here")
 	}
@@ -126,15 +131,29 @@ func (r *restorer) finish(e *engine, next int64) {
 	slices.SortFunc(r.parked, func(a, b *parked) int { return cmp.Compare(a.sequence, b.sequence) })
 	for _, w := range r.parked {
 		p.sequence = max(p.sequence, w.sequence)
+		if !w.restart {
+			r.applied = append(r.applied, applied{txn.ID(w.visit.GetTxn().GetId()), w.visit.GetAttempt(), w.visit.GetVisit()})
+		}
+		if w.timed {
+			p.timers.add(w)
+			continue
+		}
 		s := e.slot(p, w.key)
 		p.park(s, txn.Request{
 			Age: txn.AgeOf(w.visit.GetTxn()), Write: w.write, Ghost: w.restart, HoldsOther: len(w.visit.GetParticipants()) > 0,
 		}, w)
 		// Normally a hold is in front of it. If none is, it goes on now.
 		e.woken = append(e.woken, wake{p, s})
-		if !w.restart {
-			r.applied = append(r.applied, applied{txn.ID(w.visit.GetTxn().GetId()), w.visit.GetAttempt(), w.visit.GetVisit()})
-		}
+	}
+	slices.SortFunc(r.entries, func(a, b *rkcyv1.Entry) int {
+		return cmp.Or(cmp.Compare(a.GetExpiresMs(), b.GetExpiresMs()), cmp.Compare(a.GetKey(), b.GetKey()))
+	})
+	for _, en := range r.entries {
+		p.claims.put(en)
+	}
+	slices.SortFunc(r.cancels, func(a, b *rkcyv1.Cancel) int { return cmp.Compare(a.GetExpiresMs(), b.GetExpiresMs()) })
+	for _, c := range r.cancels {
+		p.cancels.add(txn.ID(c.GetTxnId()), c.GetExpiresMs())
 	}
 	for _, a := range r.applied {
 		p.window.add(a)
@@ -166,6 +185,11 @@ func (r *restorer) restoreState(e *engine, record *rkcyv1.StateRecord) {
 			sequence: k.Parked.GetSequence(), visit: k.Parked.GetVisit(), key: k.Parked.GetKey(),
 			write: k.Parked.GetAccess() == rkcyv1.Access_ACCESS_WRITE, restart: k.Parked.GetRestart(),
 			fault: txn.CheckVisit(k.Parked.GetVisit()),
+			timed: k.Parked.GetDueMs() > 0 || k.Parked.GetStuck(), dueMs: k.Parked.GetDueMs(), stuck: k.Parked.GetStuck(), at: -1,
 		})
+	case *rkcyv1.StateRecord_Entry:
+		r.entries = append(r.entries, k.Entry)
+	case *rkcyv1.StateRecord_Cancel:
+		r.cancels = append(r.cancels, k.Cancel)
 	}
 }

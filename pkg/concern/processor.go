@@ -64,7 +64,16 @@ type Config struct {
 	// StateRecords is how many state records a partition may have before a
 	// snapshot replaces them. Default 20,000.
 	StateRecords int
-	Logger       *slog.Logger
+	// IdempotencyWindow is how long the outcome of a request with an idempotency
+	// key is remembered. Default 24 h.
+	IdempotencyWindow time.Duration
+	// IdempotencyBytes bounds what a partition remembers of such requests; past
+	// it new keys are refused. Default 64 MiB.
+	IdempotencyBytes int64
+	// ConfigSet returns the instances of config Concerns that are current. It is
+	// called before each batch. Default: none.
+	ConfigSet func() *ConfigSet
+	Logger    *slog.Logger
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 
@@ -88,6 +97,15 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.OverlayBytes == 0 {
 		c.OverlayBytes = c.CacheBytes
+	}
+	if c.IdempotencyWindow == 0 {
+		c.IdempotencyWindow = 24 * time.Hour
+	}
+	if c.IdempotencyBytes == 0 {
+		c.IdempotencyBytes = 64 << 20
+	}
+	if c.ConfigSet == nil {
+		c.ConfigSet = func() *ConfigSet { return nil }
 	}
 	if c.LoadTimeout == 0 {
 		c.LoadTimeout = 2 * time.Second
@@ -119,7 +137,8 @@ func (c Config) Validate() error {
 	if len(c.Concerns) == 0 {
 		faults = append(faults, errors.New("no Concern to serve"))
 	}
-	if c.Workers < 0 || c.BatchMax < 0 || c.CacheBytes < 0 || c.OverlayBytes < 0 || c.StateRecords < 0 {
+	if c.Workers < 0 || c.BatchMax < 0 || c.CacheBytes < 0 || c.OverlayBytes < 0 || c.StateRecords < 0 ||
+		c.IdempotencyWindow < 0 || c.IdempotencyBytes < 0 {
 		faults = append(faults, errors.New("a limit is negative"))
 	}
 	seen := map[string]bool{}

@@ -544,7 +544,7 @@ func (s *sim) batch(w *simWorker, calm bool) bool {
 	for _, ref := range e.wants() {
 		load(ref.part, ref.key)
 	}
-	e.begin(s.now)
+	e.begin(s.now, nil)
 	for _, in := range inputs {
 		if s.windowOff {
 			clear(in.part.window.seen)

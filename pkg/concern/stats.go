@@ -13,6 +13,9 @@ type Stats struct {
 	// Shed counts transactions refused because too much waits for the
 	// database, Quarantined records in the error topic, Panics of handlers.
 	Shed, Quarantined, Panics uint64
+	// Undone counts sagas that went back, Stuck those whose compensation is
+	// refused, Repeats claims of an idempotency key that was known.
+	Undone, Stuck, Repeats uint64
 	// Expired counts transactions whose deadline passed while they were parked.
 	Expired uint64
 }
@@ -25,6 +28,7 @@ func (s Stats) Add(o Stats) Stats {
 		Committed: s.Committed + o.Committed, Refused: s.Refused + o.Refused,
 		Parked: s.Parked + o.Parked, Deaths: s.Deaths + o.Deaths, Duplicates: s.Duplicates + o.Duplicates,
 		Shed: s.Shed + o.Shed, Quarantined: s.Quarantined + o.Quarantined, Panics: s.Panics + o.Panics,
+		Undone: s.Undone + o.Undone, Stuck: s.Stuck + o.Stuck, Repeats: s.Repeats + o.Repeats,
 		Expired: s.Expired + o.Expired,
 	}
 }

@@ -74,6 +74,7 @@ func (w *worker) newEngine() *engine {
 		served: w.p.served, responseTopic: w.cfg.ResponseTopic, router: w.cfg.Router,
 		cacheBytes: w.cfg.CacheBytes / n, overlayBytes: w.cfg.OverlayBytes / n,
 		stateRecords: w.cfg.StateRecords, logger: w.cfg.Logger,
+		claimBytes: w.cfg.IdempotencyBytes, claimWindowMs: w.cfg.IdempotencyWindow.Milliseconds(),
 		holdsOff: w.cfg.holdsOff,
 	})
 }
@@ -142,7 +143,7 @@ func (w *worker) turn(ctx context.Context) error {
 		}
 	}
 	w.load(inputs)
-	w.engine.begin(w.cfg.Now())
+	w.engine.begin(w.cfg.Now(), w.cfg.ConfigSet())
 	for _, in := range inputs {
 		w.engine.process(in)
 	}
