@@ -360,6 +360,24 @@ func TestRestoreOvertakenByTruncation(t *testing.T) {
 	}
 }
 
+// Owners that never write enough for two snapshots of their own still delete
+// what the snapshots before them have replaced.
+func TestTruncationGoesOnAfterTakeovers(t *testing.T) {
+	x := newTable(t)
+	state := stream.TopicPartition{Topic: "state.alpha"}
+	for range 10 * x.stateRecords {
+		x.send(time.Hour, "alpha/k1 Append", "beta/k1 Append")
+		x.rest()
+		x.takeOver("alpha")
+	}
+	if n := len(x.read(state, 0)); n > 3*x.stateRecords {
+		t.Errorf("%d state records; a snapshot is due after %d", n, x.stateRecords)
+	}
+	if x.start[state] == 0 {
+		t.Error("nothing was deleted")
+	}
+}
+
 // Reads of one instance do not push what writes out of the window, and leave
 // nothing in the log but their answer.
 func TestLoneReadsLeaveNothing(t *testing.T) {

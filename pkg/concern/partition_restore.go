@@ -52,6 +52,7 @@ func (r *restorer) stateRecord(rec stream.Record) error {
 	if key == snapshotKey {
 		clear(s.live)
 		clear(s.logged)
+		s.records, s.snapshotAt = 1, rec.Offset
 		return nil
 	}
 	if len(rec.Value) == 0 {
