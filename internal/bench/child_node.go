@@ -15,9 +15,11 @@ import (
 // nodeReady is what a node says when it serves.
 type nodeReady struct {
 	GRPC string `json:"grpc"`
-	// Settled is the time from the first assignment of partitions until all of
-	// them are served.
-	Settled time.Duration `json:"settled_ns"`
+	// Settled is the time from the last assignment of partitions until all of
+	// them are served, SinceFirst that from the first one: the workers of a node
+	// join the group one after the other, each with a rebalance.
+	Settled    time.Duration `json:"settled_ns"`
+	SinceFirst time.Duration `json:"since_first_ns"`
 	// Restores lists how long each partition took, as the node logs it.
 	Restores []restored `json:"restores"`
 }
@@ -57,9 +59,9 @@ func runNode(ctx context.Context, cfg nodeConfig) error {
 // restoreWatch passes warnings on, and notes what the log says of restores.
 type restoreWatch struct {
 	slog.Handler
-	mu       sync.Mutex
-	assigned time.Time
-	restores []restored
+	mu          sync.Mutex
+	first, last time.Time
+	restores    []restored
 }
 
 // Enabled implements slog.Handler.
@@ -80,8 +82,9 @@ func (w *restoreWatch) Handle(ctx context.Context, r slog.Record) error {
 	defer w.mu.Unlock()
 	switch r.Message {
 	case "partitions assigned":
-		if w.assigned.IsZero() {
-			w.assigned = time.Now()
+		w.last = time.Now()
+		if w.first.IsZero() {
+			w.first = w.last
 		}
 	case "partition restored":
 		var one restored
@@ -107,8 +110,8 @@ func (w *restoreWatch) ready(grpc string) nodeReady {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := nodeReady{GRPC: grpc, Restores: slices.Clone(w.restores)}
-	if !w.assigned.IsZero() {
-		r.Settled = time.Since(w.assigned)
+	if !w.first.IsZero() {
+		r.Settled, r.SinceFirst = time.Since(w.last), time.Since(w.first)
 	}
 	return r
 }

@@ -104,6 +104,7 @@ func answer(q request, r *reply, more func(*usage)) error {
 		pprof.StopCPUProfile()
 		return nil
 	case opMemory:
+		runtime.GC() // the profile has what was allocated up to the last collection
 		f, err := os.Create(q.File)
 		if err != nil {
 			return err

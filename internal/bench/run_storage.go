@@ -117,7 +117,7 @@ func (r *runner) takeover(ctx context.Context, kind, bootstrap string) (err erro
 		return fmt.Errorf("%d instances were restored, not %d", u.Processor.Instances, r.o.Takeover)
 	}
 	r.result.Takeovers = append(r.result.Takeovers, takeoverCell{
-		Broker: kind, Instances: r.o.Takeover, Seconds: ready.Settled.Seconds(), Restores: ready.Restores, RSS: u.RSSBytes,
+		Broker: kind, Instances: r.o.Takeover, Seconds: ready.Settled.Seconds(), SinceFirst: ready.SinceFirst.Seconds(), Restores: ready.Restores, RSS: u.RSSBytes,
 	})
 	_, _ = fmt.Fprintf(os.Stderr, "%-10s takeover of %d instances  %.2f s\n", kind, r.o.Takeover, ready.Settled.Seconds())
 	return nil
