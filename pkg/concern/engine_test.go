@@ -378,6 +378,41 @@ func TestTruncationGoesOnAfterTakeovers(t *testing.T) {
 	}
 }
 
+// After a restore the window has the newest of what changes tell, of what
+// tombstones tell, and all that is live.
+func TestRestoredWindowHasBothTopics(t *testing.T) {
+	x := newTable(t)
+	const size = 100
+	tp := stream.TopicPartition{Topic: processTopic("alpha")}
+	r := newRestorer(newPartition(tp, x.served[tp.Topic], size), 0)
+	at := func(kind byte, n int) applied { return applied{txn.ID{kind, byte(n >> 8), byte(n)}, 1, 0} }
+	for n := range 3 * size {
+		a := at('s', n)
+		if err := r.stateRecord(stream.Record{Key: []byte(holdKey(a.id, a.attempt, a.visit))}); err != nil {
+			t.Fatal(err)
+		}
+		a = at('c', n)
+		raw := x.marshal(&rkcyv1.Change{Key: "k0", TxnId: a.id[:], Attempt: a.attempt, Visit: a.visit})
+		if err := r.change(stream.Record{Offset: int64(n), Value: raw}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := at('h', 0)
+	raw := x.marshal(&rkcyv1.StateRecord{Kind: &rkcyv1.StateRecord_Hold{Hold: &rkcyv1.Hold{TxnId: held.id[:], Attempt: 1, Key: "k0"}}})
+	if err := r.stateRecord(stream.Record{Key: []byte(holdKey(held.id, 1, 0)), Value: raw}); err != nil {
+		t.Fatal(err)
+	}
+	r.finish(x.newEngine(), 0)
+	for _, a := range []applied{held, at('s', 3*size-1), at('s', 3*size-40), at('c', 3*size-1), at('c', 3*size-40)} {
+		if r.p.window.add(a) {
+			t.Errorf("%c %v is not remembered", a.id[0], a.id)
+		}
+	}
+	if len(r.p.window.seen) > size {
+		t.Errorf("%d visits in a window of %d", len(r.p.window.seen), size)
+	}
+}
+
 // Reads of one instance do not push what writes out of the window, and leave
 // nothing in the log but their answer.
 func TestLoneReadsLeaveNothing(t *testing.T) {

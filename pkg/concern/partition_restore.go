@@ -29,7 +29,8 @@ type restorer struct {
 	cancels   []*rkcyv1.Cancel
 	changes   map[string]restoredChange
 	order     []string // keys in order of their last change
-	applied   []applied
+	// What was applied, by tombstones and by changes.
+	ended, changed []applied
 }
 
 type restoredChange struct {
@@ -59,7 +60,7 @@ func (r *restorer) stateRecord(rec stream.Record) error {
 		delete(s.live, key)
 		delete(s.logged, key)
 		if kind, at, ok := parseStateKey(rec.Key); ok && kind != stateGhost {
-			r.applied = append(r.applied, at)
+			r.ended = append(r.ended, at)
 		}
 		return nil
 	}
@@ -104,7 +105,7 @@ func (r *restorer) change(rec stream.Record) error {
 	r.changes[c.GetKey()] = restoredChange{offset: rec.Offset, after: c.GetAfter(), rank: len(r.order)}
 	r.order = append(r.order, c.GetKey())
 	if id, err := txn.IDFromBytes(c.GetTxnId()); err == nil {
-		r.applied = append(r.applied, applied{id, c.GetAttempt(), c.GetVisit()})
+		r.changed = append(r.changed, applied{id, c.GetAttempt(), c.GetVisit()})
 	}
 	return nil
 }
@@ -126,6 +127,7 @@ func (r *restorer) finish(e *engine, next int64) {
 			p.overlay = append(p.overlay, overlayItem{c.offset, en})
 		}
 	}
+	r.fillWindow()
 	for _, key := range slices.Sorted(maps.Keys(p.state.live)) {
 		r.restoreState(e, p.state.live[key])
 	}
@@ -133,7 +135,7 @@ func (r *restorer) finish(e *engine, next int64) {
 	for _, w := range r.parked {
 		p.sequence = max(p.sequence, w.sequence)
 		if !w.restart {
-			r.applied = append(r.applied, applied{txn.ID(w.visit.GetTxn().GetId()), w.visit.GetAttempt(), w.visit.GetVisit()})
+			p.window.add(applied{txn.ID(w.visit.GetTxn().GetId()), w.visit.GetAttempt(), w.visit.GetVisit()})
 		}
 		if w.timed {
 			p.timers.add(w)
@@ -156,8 +158,17 @@ func (r *restorer) finish(e *engine, next int64) {
 	for _, c := range r.cancels {
 		p.cancels.add(txn.ID(c.GetTxnId()), c.GetExpiresMs())
 	}
-	for _, a := range r.applied {
-		p.window.add(a)
+}
+
+// fillWindow remembers the newest of both topics: changes alone could fill the
+// window, and so could tombstones.
+func (r *restorer) fillWindow() {
+	half := r.p.window.size / 2
+	ended, changed := max(len(r.ended)-half, 0), max(len(r.changed)-half, 0)
+	for _, list := range [][]applied{r.ended[:ended], r.changed[:changed], r.ended[ended:], r.changed[changed:]} {
+		for _, a := range list {
+			r.p.window.add(a)
+		}
 	}
 }
 
@@ -180,7 +191,7 @@ func (r *restorer) restoreState(e *engine, record *rkcyv1.StateRecord) {
 		}
 		p.holds[id] = append(p.holds[id], h)
 		e.slot(p, h.key).queue.Grant(txn.Request{Age: h.age, Write: h.write})
-		r.applied = append(r.applied, applied{id, h.attempt, h.visit})
+		p.window.add(applied{id, h.attempt, h.visit})
 	case *rkcyv1.StateRecord_Parked:
 		r.parked = append(r.parked, &parked{
 			sequence: k.Parked.GetSequence(), visit: k.Parked.GetVisit(), key: k.Parked.GetKey(),
