@@ -100,7 +100,7 @@ func (a *Admin) EnsureTopics(ctx context.Context, specs []TopicSpec) ([]string, 
 	}
 	results, err := a.a.CreateTopics(ctx, want, kafka.SetAdminOperationTimeout(timeout(ctx)), kafka.SetAdminRequestTimeout(timeout(ctx)))
 	if err != nil {
-		return nil, fmt.Errorf("stream: create topics: %w", err)
+		return nil, fmt.Errorf("stream: create topics at %s: %w", a.cfg.Bootstrap, err)
 	}
 	var created []string
 	var faults []error
@@ -141,9 +141,9 @@ func (a *Admin) awaitTopics(ctx context.Context, specs []TopicSpec) error {
 // Topics returns all topics with their number of partitions, 0 where a
 // partition has no leader.
 func (a *Admin) Topics(ctx context.Context) (map[string]int, error) {
-	meta, err := a.a.GetMetadata(nil, true, int(timeout(ctx).Milliseconds()))
+	meta, err := a.metadata(ctx, true)
 	if err != nil {
-		return nil, fmt.Errorf("stream: brokers at %s: %w", a.cfg.Bootstrap, err)
+		return nil, err
 	}
 	out := map[string]int{}
 	for name, t := range meta.Topics {
@@ -160,12 +160,35 @@ func (a *Admin) Topics(ctx context.Context) (map[string]int, error) {
 	return out, nil
 }
 
+// metadata asks until a broker answers or ctx ends, but for 30 s at most. The
+// library's call does not notice the end of ctx, so it is made in pieces.
+func (a *Admin) metadata(ctx context.Context, topics bool) (*kafka.Metadata, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		meta, err := a.a.GetMetadata(nil, topics, int(min(timeout(ctx), time.Second).Milliseconds()))
+		if err == nil {
+			return meta, nil
+		}
+		e, ok := errors.AsType[kafka.Error](err)
+		passing := ok && !e.IsFatal() && (e.Code() == kafka.ErrTransport || e.Code() == kafka.ErrTimedOut || e.Code() == kafka.ErrAllBrokersDown)
+		if err = fmt.Errorf("stream: brokers at %s: %w", a.cfg.Bootstrap, err); !passing {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 // Brokers returns how many brokers there are. It is also the way to ask
 // whether any can be reached.
 func (a *Admin) Brokers(ctx context.Context) (int, error) {
-	meta, err := a.a.GetMetadata(nil, false, int(timeout(ctx).Milliseconds()))
+	meta, err := a.metadata(ctx, false)
 	if err != nil {
-		return 0, fmt.Errorf("stream: brokers at %s: %w", a.cfg.Bootstrap, err)
+		return 0, err
 	}
 	return len(meta.Brokers), nil
 }
@@ -178,7 +201,7 @@ func (a *Admin) DeleteRecordsBefore(ctx context.Context, before map[TopicPartiti
 	}
 	results, err := a.a.DeleteRecords(ctx, tps, kafka.SetAdminRequestTimeout(timeout(ctx)))
 	if err != nil {
-		return fmt.Errorf("stream: delete records: %w", err)
+		return fmt.Errorf("stream: delete records at %s: %w", a.cfg.Bootstrap, err)
 	}
 	var faults []error
 	for _, r := range results.DeleteRecordsResults {
@@ -205,15 +228,45 @@ func (a *Admin) offsets(ctx context.Context, tps []TopicPartition, spec kafka.Of
 	for _, tp := range theirPartitions(tps) {
 		ask[tp] = spec
 	}
+	for {
+		out, err := a.offsetsOnce(ctx, ask)
+		if err == nil {
+			return out, nil
+		}
+		err = fmt.Errorf("stream: offsets at %s: %w", a.cfg.Bootstrap, err)
+		// A leader that moves.
+		if e, ok := errors.AsType[kafka.Error](err); !ok || !leaderMoves(e) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// leaderMoves tells of errors that pass by themselves.
+func leaderMoves(e kafka.Error) bool {
+	switch e.Code() {
+	case kafka.ErrNotLeaderForPartition, kafka.ErrLeaderNotAvailable, kafka.ErrFencedLeaderEpoch, kafka.ErrUnknownLeaderEpoch,
+		kafka.ErrOffsetNotAvailable, kafka.ErrReplicaNotAvailable, kafka.ErrTransport:
+		return true
+	default:
+		return false
+	}
+}
+
+func (a *Admin) offsetsOnce(ctx context.Context, ask map[kafka.TopicPartition]kafka.OffsetSpec) (map[TopicPartition]int64, error) {
 	results, err := a.a.ListOffsets(ctx, ask, kafka.SetAdminRequestTimeout(timeout(ctx)),
 		kafka.SetAdminIsolationLevel(kafka.IsolationLevelReadUncommitted))
 	if err != nil {
-		return nil, fmt.Errorf("stream: offsets: %w", err)
+		return nil, err
 	}
 	out := map[TopicPartition]int64{}
 	for tp, info := range results.ResultInfos {
 		if info.Error.Code() != kafka.ErrNoError {
-			return nil, fmt.Errorf("stream: offsets of %s[%d]: %w", *tp.Topic, tp.Partition, info.Error)
+			return nil, fmt.Errorf("%s[%d]: %w", *tp.Topic, tp.Partition, info.Error)
 		}
 		out[TopicPartition{*tp.Topic, tp.Partition}] = int64(info.Offset)
 	}

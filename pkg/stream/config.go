@@ -67,12 +67,15 @@ func (c Config) Validate() error {
 // common returns the settings of every client.
 func (c Config) common() kafka.ConfigMap {
 	return kafka.ConfigMap{
-		"bootstrap.servers":                  c.Bootstrap,
-		"client.id":                          c.ClientID,
-		"enable.metrics.push":                false,
-		"go.logs.channel.enable":             true,
-		"log.connection.close":               false,
-		"socket.nagle.disable":               true,
+		"bootstrap.servers":      c.Bootstrap,
+		"client.id":              c.ClientID,
+		"enable.metrics.push":    false,
+		"go.logs.channel.enable": true,
+		"log.connection.close":   false,
+		"socket.nagle.disable":   true,
+		// A broker that is frozen, not gone, is given up after this time.
+		"socket.timeout.ms":                  10_000,
+		"socket.connection.setup.timeout.ms": 5_000,
 		"reconnect.backoff.ms":               20,
 		"reconnect.backoff.max.ms":           1000,
 		"topic.metadata.refresh.interval.ms": 30_000,

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -43,7 +45,12 @@ type Group struct {
 	done     chan struct{}
 	wg       sync.WaitGroup
 	owned    []kafka.TopicPartition
-	closing  bool
+	// revoked is set when partitions went away, for the Poll that is under way.
+	revoked bool
+	closing bool
+	// membership is what the group knew the member as when it got its
+	// partitions; nil while it has none.
+	membership atomic.Pointer[kafka.ConsumerGroupMetadata]
 }
 
 // NewGroup joins a consumer group. It does not fail while the brokers are away.
@@ -83,6 +90,12 @@ func (g *Group) rebalance(_ *kafka.Consumer, event kafka.Event) error {
 		if g.closing {
 			return g.c.Unassign()
 		}
+		// With an offset of their own, which Start replaces, the library does
+		// not look for committed ones: that search may wait for open
+		// transactions, and would end after Start and undo it.
+		for i := range e.Partitions {
+			e.Partitions[i].Offset = 0
+		}
 		if err := g.c.Assign(e.Partitions); err != nil {
 			return err
 		}
@@ -91,6 +104,9 @@ func (g *Group) rebalance(_ *kafka.Consumer, event kafka.Event) error {
 				return err
 			}
 		}
+		if meta, err := g.c.GetConsumerGroupMetadata(); err == nil {
+			g.membership.Store(meta)
+		}
 		g.owned = e.Partitions
 		g.listener.Assigned(ourPartitions(e.Partitions))
 	case kafka.RevokedPartitions:
@@ -98,10 +114,35 @@ func (g *Group) rebalance(_ *kafka.Consumer, event kafka.Event) error {
 		if len(g.owned) > 0 {
 			g.listener.Revoked(ourPartitions(e.Partitions), lost)
 		}
-		g.owned = nil
+		g.owned, g.revoked = nil, true
+		g.membership.Store(nil)
 		return g.c.Unassign()
 	}
 	return nil
+}
+
+// errNotMember says that the partitions of a member may belong to others.
+var errNotMember = errors.New("this member was removed from its group; its partitions may belong to others")
+
+// metadata returns what to send along with offsets. It must be asked anew for
+// each transaction. A member that was silent for too long is no member any
+// more and has neither generation nor member id, while the callback that
+// revokes its partitions waits for the next Poll. Brokers accept offsets of a
+// transaction that come without both (older producers had none), so they would
+// not fence it; hence the comparison.
+func (g *Group) metadata() (*kafka.ConsumerGroupMetadata, error) {
+	at := g.membership.Load()
+	if at == nil {
+		return nil, errNotMember
+	}
+	now, err := g.c.GetConsumerGroupMetadata()
+	if err != nil {
+		return nil, err
+	}
+	if !reflect.DeepEqual(at, now) { // the library offers no other look at it
+		return nil, errNotMember
+	}
+	return now, nil
 }
 
 func ourPartitions(in []kafka.TopicPartition) []TopicPartition {
@@ -120,14 +161,20 @@ func theirPartitions(in []TopicPartition) []kafka.TopicPartition {
 	return out
 }
 
+// pollBytes is how much Poll takes before it returns.
+const pollBytes = 16 << 20
+
 // Poll waits up to wait for the first record, then takes what is there at
-// once, up to maximum records. Errors are those from which the member cannot
-// recover.
+// once, up to maximum records or 16 MiB. If partitions are revoked meanwhile,
+// none of their records is returned after the Listener was told. Errors are
+// those from which the member cannot recover.
 func (g *Group) Poll(ctx context.Context, maximum int, wait time.Duration) ([]Record, error) {
 	var records []Record
+	size := 0
+	g.revoked = false
 	// The client waits in pieces, so that the end of ctx is noticed.
 	deadline := time.Now().Add(wait)
-	for len(records) < maximum {
+	for len(records) < maximum && size < pollBytes {
 		timeout := 0
 		if len(records) == 0 {
 			if ctx.Err() != nil {
@@ -138,13 +185,18 @@ func (g *Group) Poll(ctx context.Context, maximum int, wait time.Duration) ([]Re
 				return nil, nil
 			}
 		}
-		switch e := g.c.Poll(timeout).(type) {
+		event := g.c.Poll(timeout)
+		if g.revoked { // all of them, as the assignment is eager
+			records, size, g.revoked = nil, 0, false
+		}
+		switch e := event.(type) {
 		case nil:
 			if len(records) > 0 || time.Now().After(deadline) || timeout == 0 {
 				return records, nil
 			}
 		case *kafka.Message:
 			records = append(records, record(e))
+			size += len(e.Key) + len(e.Value)
 		case kafka.Error:
 			if e.IsFatal() {
 				return records, fmt.Errorf("stream: group member: %w", e)
@@ -170,7 +222,7 @@ func record(m *kafka.Message) Record {
 // waits until offsets of open transactions are decided, or ctx ends.
 func (g *Group) Committed(ctx context.Context, tps []TopicPartition) (map[TopicPartition]int64, error) {
 	for {
-		got, err := g.c.Committed(theirPartitions(tps), 2000)
+		got, err := g.c.Committed(theirPartitions(tps), int(min(timeout(ctx), time.Second).Milliseconds()))
 		if err == nil {
 			for _, tp := range got {
 				if tp.Error != nil {
@@ -191,7 +243,7 @@ func (g *Group) Committed(ctx context.Context, tps []TopicPartition) (map[TopicP
 		g.cfg.Logger.Debug("committed offsets are not known yet", "error", err)
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("stream: committed offsets: %w", errors.Join(ctx.Err(), err))
+			return nil, fmt.Errorf("stream: committed offsets at %s: %w", g.cfg.Bootstrap, errors.Join(ctx.Err(), err))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -201,12 +253,22 @@ func (g *Group) Committed(ctx context.Context, tps []TopicPartition) (map[TopicP
 func (g *Group) Start(tp TopicPartition, offset int64) error {
 	at := theirPartitions([]TopicPartition{tp})
 	at[0].Offset = kafka.Offset(offset)
-	if results, err := g.c.SeekPartitions(at); err != nil {
-		return fmt.Errorf("stream: seek %s[%d]: %w", tp.Topic, tp.Partition, err)
-	} else if len(results) > 0 && results[0].Error != nil {
-		return fmt.Errorf("stream: seek %s[%d]: %w", tp.Topic, tp.Partition, results[0].Error)
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		results, err := g.c.SeekPartitions(at)
+		if err == nil && len(results) > 0 {
+			err = results[0].Error
+		}
+		if err == nil {
+			return g.Resume(tp)
+		}
+		// A partition that was just assigned is not there at once.
+		e, ok := errors.AsType[kafka.Error](err)
+		young := ok && (e.Code() == kafka.ErrState || e.Code() == kafka.ErrPrevInProgress)
+		if !young || time.Now().After(deadline) {
+			return fmt.Errorf("stream: seek %s[%d]: %w", tp.Topic, tp.Partition, err)
+		}
+		time.Sleep(time.Millisecond)
 	}
-	return g.Resume(tp)
 }
 
 // Pause stops reading partitions; what was fetched is dropped.
@@ -238,8 +300,12 @@ func (g *Group) CommitOffsets(offsets map[TopicPartition]int64) error {
 	return nil
 }
 
-// Close leaves the group; the listener is told of what that revokes.
+// Close leaves the group; the listener is told of what that revokes. To close
+// again does nothing.
 func (g *Group) Close() error {
+	if g.closing {
+		return nil
+	}
 	g.closing = true
 	if len(g.owned) > 0 {
 		g.listener.Revoked(ourPartitions(g.owned), false)

@@ -21,11 +21,13 @@ const (
 // one goroutine.
 type Reader struct {
 	cfg Config
-	c   *kafka.Consumer
-	// admin shares the consumer's connections.
+	// c is for ReadTo, with which admin shares its connections.
+	c     *kafka.Consumer
 	admin *Admin
-	done  chan struct{}
-	wg    sync.WaitGroup
+	// follower is for Follow, made when it is needed.
+	follower *kafka.Consumer
+	done     chan struct{}
+	wg       sync.WaitGroup
 }
 
 // NewReader returns a reader. It does not fail while the brokers are away.
@@ -34,20 +36,32 @@ func NewReader(cfg Config) (*Reader, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	c, err := kafka.NewConsumer(cfg.consumer(kafka.ConfigMap{
-		"group.id":             "rocketcycle.reader", // the library wants one; nothing is committed
-		"enable.partition.eof": true,
-	}))
+	r := &Reader{cfg: cfg, done: make(chan struct{})}
+	// What is written in transactions ends with a control marker, so that the
+	// end shows only when a fetch comes back empty: let it wait briefly.
+	// To forward logs makes closing 100 ms slower, which each restore would
+	// pay; trouble shows in the errors.
+	c, err := r.consumer(kafka.ConfigMap{
+		"enable.partition.eof": true, "fetch.wait.max.ms": 10, "go.logs.channel.enable": false, "log_level": 0,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("stream: reader: %w", err)
+		return nil, err
 	}
 	a, err := kafka.NewAdminClientFromConsumer(c)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("stream: reader: %w", err), c.Close())
 	}
-	r := &Reader{cfg: cfg, c: c, admin: &Admin{cfg: cfg, a: a}, done: make(chan struct{})}
-	r.wg.Go(func() { drainLogs(cfg.Logger, c.Logs(), r.done) })
+	r.c, r.admin = c, &Admin{cfg: cfg, a: a}
 	return r, nil
+}
+
+func (r *Reader) consumer(more kafka.ConfigMap) (*kafka.Consumer, error) {
+	more["group.id"] = "rocketcycle.reader" // the library wants one; nothing is committed
+	c, err := kafka.NewConsumer(r.cfg.consumer(more))
+	if err != nil {
+		return nil, fmt.Errorf("stream: reader: %w", err)
+	}
+	return c, nil
 }
 
 // ReadTo takes the high watermark of a partition, and then gives fn every
@@ -65,13 +79,14 @@ func (r *Reader) ReadTo(ctx context.Context, tp TopicPartition, from int64, fn f
 	if end == 0 || from >= end {
 		return end, nil
 	}
-	if err := r.assign(tp, from); err != nil {
+	if err := assign(r.c, tp, from); err != nil {
 		return 0, err
 	}
 	defer func() { _ = r.c.Unassign() }()
+	var trouble error // the last, which tells more than a context that ended
 	for {
 		if err := ctx.Err(); err != nil {
-			return 0, fmt.Errorf("stream: read %s[%d]: %w", tp.Topic, tp.Partition, err)
+			return 0, fmt.Errorf("stream: read %s[%d] to %d at %s: %w", tp.Topic, tp.Partition, end, r.cfg.Bootstrap, errors.Join(err, trouble))
 		}
 		switch e := r.c.Poll(100).(type) {
 		case *kafka.Message:
@@ -93,12 +108,13 @@ func (r *Reader) ReadTo(ctx context.Context, tp TopicPartition, from int64, fn f
 			if e.IsFatal() {
 				return 0, fmt.Errorf("stream: read %s[%d]: %w", tp.Topic, tp.Partition, e)
 			}
+			trouble = e
 			r.cfg.Logger.Debug("reader", "error", e)
 		}
 	}
 }
 
-func (r *Reader) assign(tp TopicPartition, from int64) error {
+func assign(c *kafka.Consumer, tp TopicPartition, from int64) error {
 	at := theirPartitions([]TopicPartition{tp})
 	at[0].Offset = kafka.Offset(from)
 	switch from {
@@ -107,7 +123,7 @@ func (r *Reader) assign(tp TopicPartition, from int64) error {
 	case OffsetEnd:
 		at[0].Offset = kafka.OffsetEnd
 	}
-	if err := r.c.Assign(at); err != nil {
+	if err := c.Assign(at); err != nil {
 		return fmt.Errorf("stream: assign %s[%d]: %w", tp.Topic, tp.Partition, err)
 	}
 	return nil
@@ -124,15 +140,24 @@ func (r *Reader) Follow(ctx context.Context, tp TopicPartition, from int64, star
 		}
 		from = ends[tp]
 	}
-	if err := r.assign(tp, from); err != nil {
+	if r.follower == nil {
+		c, err := r.consumer(kafka.ConfigMap{})
+		if err != nil {
+			return err
+		}
+		r.follower = c
+		r.wg.Go(func() { drainLogs(r.cfg.Logger, c.Logs(), r.done) })
+	}
+	c := r.follower
+	if err := assign(c, tp, from); err != nil {
 		return err
 	}
-	defer func() { _ = r.c.Unassign() }()
+	defer func() { _ = c.Unassign() }()
 	if started != nil {
 		started()
 	}
 	for ctx.Err() == nil {
-		switch e := r.c.Poll(100).(type) {
+		switch e := c.Poll(100).(type) {
 		case *kafka.Message:
 			fn(record(e))
 		case kafka.Error:
@@ -148,8 +173,13 @@ func (r *Reader) Follow(ctx context.Context, tp TopicPartition, from int64, star
 // Close ends the reader.
 func (r *Reader) Close() {
 	r.admin.a.Close()
-	if err := r.c.Close(); err != nil {
-		r.cfg.Logger.Debug("reader did not close cleanly", "error", err)
+	for _, c := range []*kafka.Consumer{r.c, r.follower} {
+		if c == nil {
+			continue
+		}
+		if err := c.Close(); err != nil {
+			r.cfg.Logger.Debug("reader did not close cleanly", "error", err)
+		}
 	}
 	close(r.done)
 	r.wg.Wait()

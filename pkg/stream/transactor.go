@@ -24,7 +24,9 @@ type Transactor struct {
 	id   string
 	p    *kafka.Producer
 	done chan struct{}
-	wg   sync.WaitGroup
+	wg   sync.WaitGroup // of the producer in use
+	// closing are producers that were given up.
+	closing sync.WaitGroup
 
 	// doubt is set when the producer must not be used for another transaction.
 	doubt    atomic.Bool
@@ -65,10 +67,12 @@ func (t *Transactor) open(ctx context.Context) error {
 			return nil
 		}
 		t.discard()
-		t.cfg.Logger.Warn("transactional producer could not be initialized", "transactional_id", t.id, "error", err)
+		if ctx.Err() == nil {
+			t.cfg.Logger.Warn("transactional producer could not be initialized", "transactional_id", t.id, "error", err)
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("stream: transactional producer %s: %w", t.id, errors.Join(ctx.Err(), err))
+			return fmt.Errorf("stream: transactional producer %s at %s: %w", t.id, t.cfg.Bootstrap, errors.Join(ctx.Err(), err))
 		case <-time.After(min(50*time.Millisecond<<min(attempt, 6), 2*time.Second)):
 		}
 	}
@@ -76,9 +80,10 @@ func (t *Transactor) open(ctx context.Context) error {
 
 func (t *Transactor) tryOpen(ctx context.Context) error {
 	p, err := kafka.NewProducer(t.cfg.producer(kafka.ConfigMap{
-		"transactional.id":       t.id,
-		"transaction.timeout.ms": int(t.cfg.TransactionTimeout.Milliseconds()),
-		"delivery.timeout.ms":    int(t.cfg.TransactionTimeout.Milliseconds()),
+		"transactional.id":          t.id,
+		"transaction.timeout.ms":    int(t.cfg.TransactionTimeout.Milliseconds()),
+		"delivery.timeout.ms":       int(t.cfg.TransactionTimeout.Milliseconds()),
+		"go.delivery.report.fields": "none", // else each record is copied back
 	}))
 	if err != nil {
 		return err
@@ -90,24 +95,69 @@ func (t *Transactor) tryOpen(ctx context.Context) error {
 	t.wg.Go(func() { t.events(p, done) })
 	ctx, cancel := context.WithTimeout(ctx, 2*t.cfg.TransactionTimeout)
 	defer cancel()
+	// The search for the coordinator waits for a timer unless a broker is
+	// connected.
+	if err := connect(ctx, p); err != nil {
+		return err
+	}
+	if err := resume(ctx, p.InitTransactions); err != nil {
+		return err
+	}
+	// Brokers that could not be reached at first are no doubt about what
+	// comes after.
+	t.doubt.Store(false)
+	return nil
+}
+
+// piece is how long one call of the library may take. Its calls look at the
+// deadline of a context only, not at its end; those that ran out of time are
+// made again, which resumes them.
+const piece = 200 * time.Millisecond
+
+// connect waits until a broker answers.
+func connect(ctx context.Context, p *kafka.Producer) error {
 	for {
-		err := p.InitTransactions(ctx)
-		if err == nil || classify(err) != classRetriable || ctx.Err() != nil {
+		_, err := p.GetMetadata(nil, false, int(piece.Milliseconds()))
+		if err == nil {
+			return nil
+		}
+		if e, ok := errors.AsType[kafka.Error](err); ok && e.IsFatal() {
 			return err
+		}
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), err)
 		}
 	}
 }
 
-// discard closes the producer without any further word to the brokers.
+// resume makes a transactional call until it is done, has failed for good, or
+// ctx has ended.
+func resume(ctx context.Context, call func(context.Context) error) error {
+	for {
+		part, cancel := context.WithTimeout(ctx, piece)
+		err := call(part)
+		cancel()
+		if err == nil || classify(err) != classRetriable {
+			return err
+		}
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// discard gives the producer up without any further word to the brokers. To
+// end it takes the library up to 100 ms, which nobody has to wait for.
 func (t *Transactor) discard() {
 	if t.p == nil {
 		return
 	}
-	_ = t.p.Purge(kafka.PurgeInFlight | kafka.PurgeQueue | kafka.PurgeNonBlocking)
+	p := t.p
+	t.p = nil
+	_ = p.Purge(kafka.PurgeInFlight | kafka.PurgeQueue | kafka.PurgeNonBlocking)
 	close(t.done)
 	t.wg.Wait()
-	t.p.Close()
-	t.p = nil
+	t.closing.Go(p.Close)
 }
 
 // renew replaces the producer.
@@ -178,7 +228,7 @@ func (t *Transactor) Commit(
 	// comes of it, use a new producer.
 	if classify(err) != classFatal {
 		abort, cancel := context.WithTimeout(ctx, t.cfg.TransactionTimeout)
-		if abortErr := t.p.AbortTransaction(abort); abortErr != nil {
+		if abortErr := resume(abort, t.p.AbortTransaction); abortErr != nil {
 			t.cfg.Logger.Debug("abort failed", "error", abortErr)
 		}
 		cancel()
@@ -223,14 +273,8 @@ func (t *Transactor) commit(
 			return nil, "send offsets", err
 		}
 	}
-	for {
-		err := t.p.CommitTransaction(ctx)
-		if err == nil {
-			break
-		}
-		if classify(err) != classRetriable || ctx.Err() != nil {
-			return nil, "commit", err
-		}
+	if err := resume(ctx, t.p.CommitTransaction); err != nil {
+		return nil, "commit", err
 	}
 	// The commit has flushed everything; the last reports may still be in
 	// the channel.
@@ -271,18 +315,18 @@ func (t *Transactor) sendOffsets(ctx context.Context, group *Group, offsets map[
 	for tp, offset := range offsets {
 		tps = append(tps, kafka.TopicPartition{Topic: &tp.Topic, Partition: tp.Partition, Offset: kafka.Offset(offset)})
 	}
-	for {
+	return resume(ctx, func(ctx context.Context) error {
 		// Fetched right before each call: an older generation is refused.
-		meta, err := group.c.GetConsumerGroupMetadata()
+		meta, err := group.metadata()
 		if err != nil {
 			return err
 		}
-		err = t.p.SendOffsetsToTransaction(ctx, tps, meta)
-		if err == nil || classify(err) != classRetriable || ctx.Err() != nil {
-			return err
-		}
-	}
+		return t.p.SendOffsetsToTransaction(ctx, tps, meta)
+	})
 }
 
 // Close gives the producer up. An open transaction is left to its time-out.
-func (t *Transactor) Close() { t.discard() }
+func (t *Transactor) Close() {
+	t.discard()
+	t.closing.Wait()
+}

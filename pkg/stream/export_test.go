@@ -1,0 +1,7 @@
+package stream
+
+// For tests in package stream_test.
+var (
+	Classify  = classify
+	SendError = sendError
+)
