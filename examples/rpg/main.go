@@ -6,10 +6,13 @@ import (
 	_ "embed"
 	"os"
 
+	"github.com/spf13/cobra"
+
 	"github.com/rocketcycle/rocketcycle/examples/rpg/db"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/edge"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/logic"
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
+	"github.com/rocketcycle/rocketcycle/examples/rpg/sim"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/cli"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 )
@@ -20,7 +23,7 @@ var platformFile []byte
 func main() { os.Exit(cli.Main(application())) }
 
 func application() node.Application {
-	return node.Application{
+	app := node.Application{
 		Name: "rpg",
 		Concerns: []node.Concern{
 			{Definition: rpgv1.NewPlayer(logic.Player{}), Mapping: rpgv1.PlayerMapping()},
@@ -44,4 +47,6 @@ func application() node.Application {
 		Migrations:   db.Migrations(),
 		PlatformFile: platformFile,
 	}
+	app.Commands = []*cobra.Command{sim.NewCommand(app.Mappings())}
+	return app
 }

@@ -66,6 +66,8 @@ func New(app node.Application) *cobra.Command {
 			App: app.Name, Service: app.Service, OpenAPI: app.OpenAPI, Examples: app.Examples, DefaultAddr: platform.DefaultGRPCAddr,
 		}))
 	}
+	root.AddCommand(newTransactions(app))
+	root.AddCommand(app.Commands...)
 	return root
 }
 

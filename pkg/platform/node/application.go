@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/rocketcycle/rocketcycle/pkg/concern"
@@ -38,6 +39,8 @@ type Application struct {
 	Migrations fs.FS
 	// PlatformFile is the platform file that is used when none is named.
 	PlatformFile []byte
+	// Commands are added to those that every program has.
+	Commands []*cobra.Command
 }
 
 // Validate reports every fault of the application.
