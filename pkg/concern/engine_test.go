@@ -365,7 +365,7 @@ func TestRestoreOvertakenByTruncation(t *testing.T) {
 func TestTruncationGoesOnAfterTakeovers(t *testing.T) {
 	x := newTable(t)
 	state := stream.TopicPartition{Topic: "state.alpha"}
-	for range 10 * x.stateRecords {
+	for range 4 * x.stateRecords {
 		x.send(time.Hour, "alpha/k1 Append", "beta/k1 Append")
 		x.rest()
 		x.takeOver("alpha")

@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 250, "number of seeds that the simulation runs")
+	simSeeds = flag.Int("sim.seeds", 150, "number of seeds that the simulation runs")
 	simSeed  = flag.Uint64("sim.seed", 0, "run this seed only, and say what happens")
 )
 
