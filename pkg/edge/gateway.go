@@ -21,9 +21,16 @@ import (
 // forwarded are the request headers that reach a service as metadata.
 // Authorization always does.
 var forwarded = map[string]string{
-	"Traceparent":  "traceparent",
-	"Tracestate":   "tracestate",
-	"X-Request-Id": "x-request-id",
+	"Idempotency-Key": IdempotencyKey,
+	"Traceparent":     "traceparent",
+	"Tracestate":      "tracestate",
+	"X-Request-Id":    "x-request-id",
+}
+
+// returned are the metadata of a service that reach the client as headers.
+var returned = map[string]string{
+	TxnIDKey:    "Rkcy-Txn-Id",
+	ReplayedKey: "Idempotent-Replayed",
 }
 
 type timeoutInContext struct{}
@@ -35,7 +42,10 @@ func (s *Server) newMux() *runtime.ServeMux {
 			to, ok := forwarded[http.CanonicalHeaderKey(name)]
 			return to, ok
 		}),
-		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithOutgoingHeaderMatcher(func(name string) (string, bool) {
+			to, ok := returned[name]
+			return to, ok
+		}),
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithMetadata(func(ctx context.Context, _ *http.Request) metadata.MD {
 			if d, ok := ctx.Value(timeoutInContext{}).(time.Duration); ok {

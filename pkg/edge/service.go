@@ -34,7 +34,12 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 			MethodName: m.MethodName,
 			Handler: func(srv any, ctx context.Context, decode func(any) error, chain grpc.UnaryServerInterceptor) (any, error) {
 				return r.unary(ctx, full, func(ctx context.Context) (any, error) {
-					return m.Handler(srv, ctx, decoding(decode), chain)
+					seen := &seenRequest{method: full, decode: decoding(decode)}
+					ctx, err := withIdempotency(ctx, seen)
+					if err != nil {
+						return nil, err
+					}
+					return m.Handler(srv, ctx, seen.into, chain)
 				})
 			},
 		}

@@ -34,8 +34,8 @@ type ClientConfig struct {
 	// refused with CodeResourceExhausted. Default 10,000.
 	MaxInFlight int
 	// DefaultTimeout is the deadline of a transaction whose context has none,
-	// and MaxTimeout the latest deadline that a context may set. Defaults 30 s
-	// and 10 min.
+	// and MaxTimeout the latest deadline that a context may set, at most the
+	// constant MaxTimeout. Defaults 30 s and 10 min.
 	DefaultTimeout time.Duration
 	MaxTimeout     time.Duration
 	// MaxBytes is the largest serialized transaction. Default and limit:
@@ -45,6 +45,10 @@ type ClientConfig struct {
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
+
+// MaxTimeout is the latest deadline of a transaction, from its submission on.
+// After it, nothing of the transaction can begin any more.
+const MaxTimeout = 24 * time.Hour
 
 // WithDefaults returns the configuration with zero values replaced.
 func (c ClientConfig) WithDefaults() ClientConfig {
@@ -80,6 +84,9 @@ func (c ClientConfig) Validate() error {
 	}
 	if c.MaxInFlight < 0 || c.DefaultTimeout < 0 || c.MaxTimeout < 0 {
 		faults = append(faults, errors.New("a limit is negative"))
+	}
+	if c.MaxTimeout > MaxTimeout {
+		faults = append(faults, fmt.Errorf("MaxTimeout is %v; at most %v is allowed", c.MaxTimeout, MaxTimeout))
 	}
 	if c.MaxBytes < 0 || c.MaxBytes > MaxRecordBytes/2 {
 		faults = append(faults, fmt.Errorf("MaxBytes is %d; at most %d is allowed", c.MaxBytes, MaxRecordBytes/2))

@@ -1,6 +1,8 @@
 package txn
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 )
 
@@ -28,6 +30,15 @@ func IDFromBytes(b []byte) (ID, error) {
 		return ID{}, Errorf(CodeInvalidArgument, "a transaction id has 16 bytes, not %d", len(b))
 	}
 	return ID(b), nil
+}
+
+// Time returns when the id was made, with a resolution of ms.
+func (id ID) Time() time.Time {
+	var ms int64
+	for _, b := range id[:6] {
+		ms = ms<<8 | int64(b)
+	}
+	return time.UnixMilli(ms)
 }
 
 // String returns the usual text form of a UUID.

@@ -1,7 +1,6 @@
 package txn
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -19,7 +18,7 @@ const MaxIdempotencyKeyBytes = 256
 // idempotency is what a context says of the request that it belongs to.
 type idempotency struct {
 	key         string
-	fingerprint []byte
+	fingerprint func() []byte
 	runs        atomic.Uint32
 }
 
@@ -28,9 +27,10 @@ type idempotencyInContext struct{}
 // WithIdempotency makes the transactions that are run with the returned context
 // the work of one request: a repeat of the request, with the same key and the
 // same fingerprint, gets the results of the first one. fingerprint tells
-// requests apart; nil makes one of the transaction's steps. Repeats must run
-// the same transactions in the same order.
-func WithIdempotency(ctx context.Context, key string, fingerprint []byte) (context.Context, error) {
+// requests apart, and is asked for when a transaction is run; nil makes one of
+// the transaction's steps. Repeats must run the same transactions in the same
+// order.
+func WithIdempotency(ctx context.Context, key string, fingerprint func() []byte) (context.Context, error) {
 	switch {
 	case key == "":
 		return nil, Errorf(CodeInvalidArgument, "the idempotency key is empty")
@@ -39,7 +39,7 @@ func WithIdempotency(ctx context.Context, key string, fingerprint []byte) (conte
 	case !utf8.ValidString(key):
 		return nil, Errorf(CodeInvalidArgument, "the idempotency key is not valid UTF-8")
 	}
-	return context.WithValue(ctx, idempotencyInContext{}, &idempotency{key: key, fingerprint: bytes.Clone(fingerprint)}), nil
+	return context.WithValue(ctx, idempotencyInContext{}, &idempotency{key: key, fingerprint: fingerprint}), nil
 }
 
 // claimOf returns the entry that a transaction run with ctx makes or finds; nil
@@ -54,8 +54,10 @@ func claimOf(ctx context.Context, t *rkcyv1.Transaction) (*rkcyv1.Idempotency, e
 	if n := from.runs.Add(1); n > 1 {
 		key = fmt.Sprintf("%s#%d", key, n)
 	}
-	fingerprint := from.fingerprint
-	if fingerprint == nil {
+	var fingerprint []byte
+	if from.fingerprint != nil {
+		fingerprint = from.fingerprint()
+	} else {
 		h := sha256.New()
 		for _, s := range t.GetSteps() {
 			raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(s)

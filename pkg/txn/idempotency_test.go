@@ -58,7 +58,7 @@ func TestClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	submit(repeat, "k1")
-	given, err := WithIdempotency(t.Context(), "K", []byte("print"))
+	given, err := WithIdempotency(t.Context(), "K", func() []byte { return []byte("print") })
 	if err != nil {
 		t.Fatal(err)
 	}

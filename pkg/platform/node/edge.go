@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketcycle/rocketcycle/pkg/edge"
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
+	"github.com/rocketcycle/rocketcycle/pkg/platform/inspect"
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 )
@@ -26,7 +27,7 @@ type lateRunner struct {
 func (r *lateRunner) Run(ctx context.Context, b *txn.Builder) (*txn.Result, error) {
 	c := r.client.Load()
 	if c == nil {
-		return nil, txn.Errorf(txn.CodeUnavailable, "the edge is starting; nothing was submitted, try again")
+		return nil, errStarting()
 	}
 	return c.Run(ctx, b)
 }
@@ -38,7 +39,7 @@ func (n *Node) newEdge() (*edge.Server, error) {
 		MaxRequestBytes: int(e.MaxRequestBytes), MaxInFlight: e.MaxInFlight,
 		DefaultTimeout: time.Duration(e.DefaultTimeout),
 		Logger:         n.cfg.Logger,
-	}, n.cfg.Application.Services(&n.runner)...)
+	}, append(n.cfg.Application.Services(edge.Runner{Runner: &n.runner}), n.transactions.service())...)
 }
 
 // runEdge serves until ctx ends and what was accepted is finished. The client
@@ -76,6 +77,7 @@ func (n *Node) runEdge(ctx, core context.Context, router *platform.Router, parts
 	select {
 	case <-following:
 		n.runner.client.Store(client)
+		n.transactions.inspector.Store(inspect.New(n.cfg.log(), router))
 	case <-ctx.Done():
 	case err := <-served:
 		return err

@@ -17,11 +17,13 @@ import (
 // Node is the part of a platform that one process runs. Run is called once;
 // the other methods are safe for concurrent use.
 type Node struct {
-	cfg     Config
-	server  *edge.Server // nil without the edge role
-	runner  lateRunner
-	targets map[string]*postgres.Target
-	ready   chan struct{}
+	cfg    Config
+	server *edge.Server // nil without the edge role
+	runner lateRunner
+	// transactions answers what clients ask about transactions.
+	transactions transactions
+	targets      map[string]*postgres.Target
+	ready        chan struct{}
 
 	mu         sync.Mutex
 	version    uint64

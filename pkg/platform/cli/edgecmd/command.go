@@ -1,6 +1,7 @@
 package edgecmd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/rocketcycle/rocketcycle/internal/suggest"
@@ -36,11 +38,21 @@ type Config struct {
 	Examples map[string]string
 	// Getenv reads the environment. Default os.Getenv.
 	Getenv func(string) string
+	// Use and Short name and describe the command. Default: "edge".
+	Use, Short string
+	// Names has the names of commands, by name of the rpc, where they are not to
+	// be made of it. May be nil.
+	Names map[string]string
+	// Positional names the field that an argument without = gives. May be empty.
+	Positional string
 }
 
 func (c Config) withDefaults() Config {
 	if c.DefaultAddr == "" {
 		c.DefaultAddr = DefaultAddr
+	}
+	if c.Use == "" {
+		c.Use, c.Short = "edge", "Send requests to an edge"
 	}
 	if c.Getenv == nil {
 		c.Getenv = os.Getenv
@@ -55,19 +67,20 @@ func (c Config) env() string {
 
 // options are the flags that all commands share.
 type options struct {
-	addr    string
-	json    bool
-	timeout time.Duration
+	addr           string
+	json           bool
+	timeout        time.Duration
+	idempotencyKey string
 }
 
-// New returns the command "edge" with a command for every rpc of the service.
-// Streaming rpcs are left out.
+// New returns the command Config.Use with a command for every rpc of the
+// service. Streaming rpcs are left out.
 func New(cfg Config) *cobra.Command {
 	cfg = cfg.withDefaults()
 	opts := &options{}
 	root := &cobra.Command{
-		Use:   "edge",
-		Short: "Send requests to an edge",
+		Use:   cfg.Use,
+		Short: cfg.Short,
 		Long: fmt.Sprintf(`Send requests to an edge over gRPC.
 
 The arguments of a request are its fields, as field=value:
@@ -87,6 +100,8 @@ Exit codes: 0 done, %d wrong usage, %d refused by the server, %d unavailable, %d
 	flags.StringVar(&opts.addr, "edge", "", fmt.Sprintf("address of the edge, host:port (default: %s, else %s)", cfg.env(), cfg.DefaultAddr))
 	flags.BoolVar(&opts.json, "json", false, "the answer, or the error of the edge, as JSON")
 	flags.DurationVar(&opts.timeout, "timeout", 30*time.Second, "how long to wait for the answer")
+	flags.StringVar(&opts.idempotencyKey, "idempotency-key", "",
+		"the request takes effect once, however often it is sent with the same key, and is answered alike")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%s; see %s --help", visible(err.Error()), cmd.CommandPath())
 	})
@@ -138,6 +153,9 @@ func words(name string) (verb, object string) {
 
 func addMethod(root *cobra.Command, cfg Config, opts *options, m protoreflect.MethodDescriptor, summary string) {
 	verb, object := words(string(m.Name()))
+	if given := cfg.Names[string(m.Name())]; given != "" {
+		verb, object = given, ""
+	}
 	parent, name := root, verb
 	if object != "" {
 		if parent = child(root, verb); parent == nil {
@@ -161,17 +179,20 @@ func addMethod(root *cobra.Command, cfg Config, opts *options, m protoreflect.Me
 		parent.AddCommand(cmd)
 	}
 	cmd.Use = name + " [field=value ...]"
+	if cfg.Positional != "" {
+		cmd.Use = name + " " + strings.ToUpper(cfg.Positional)
+	}
 	cmd.Short = strings.TrimSuffix(summary, ".")
 	cmd.Long = help(summary, m)
 	if e := cfg.Examples[string(m.Name())]; e != "" {
-		cmd.Example = fmt.Sprintf("  %s edge %s %s", cfg.App, strings.TrimSpace(verb+" "+object), e)
+		cmd.Example = fmt.Sprintf("  %s %s %s %s", cfg.App, cfg.Use, strings.TrimSpace(verb+" "+object), e)
 	}
 	cmd.Args = cobra.ArbitraryArgs
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 		return complete(m.Input(), args, word)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		request, err := newRequest(m, args)
+		request, err := newRequest(m, positional(cfg.Positional, args))
 		if err != nil {
 			return &ExitError{Code: ExitUsage, Err: err}
 		}
@@ -179,7 +200,14 @@ func addMethod(root *cobra.Command, cfg Config, opts *options, m protoreflect.Me
 		if err != nil {
 			return err
 		}
-		answer, err := call(cmd.Context(), target, m, request, opts, cfg)
+		ctx := cmd.Context()
+		if ctx == nil {
+			ctx = context.Background()
+		}
+		if cmd.Flags().Changed("idempotency-key") {
+			ctx = metadata.AppendToOutgoingContext(ctx, "idempotency-key", opts.idempotencyKey)
+		}
+		answer, err := call(ctx, target, m, request, opts, cfg)
 		if err != nil {
 			return err
 		}
@@ -192,6 +220,14 @@ func addMethod(root *cobra.Command, cfg Config, opts *options, m protoreflect.Me
 		}
 		return nil
 	}
+}
+
+// positional makes an argument that is not field=value one of the given field.
+func positional(field string, args []string) []string {
+	if field == "" || len(args) == 0 || strings.Contains(args[0], "=") {
+		return args
+	}
+	return append([]string{field + "=" + args[0]}, args[1:]...)
 }
 
 func child(parent *cobra.Command, name string) *cobra.Command {
