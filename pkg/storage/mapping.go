@@ -15,6 +15,9 @@ type Mapping struct {
 	Table   string
 	// Columns of the table, except VersionColumn and TimeColumn.
 	Columns []Column
+	// Related says that others refer to the Concern, so that the table has a
+	// RelatedColumn, too.
+	Related bool
 	New     func() proto.Message
 	// Encode returns one value per column: string, bool, int32, int64,
 	// float32, float64, []byte (bytea, and the JSON text of jsonb), or nil for
@@ -38,12 +41,15 @@ type Column struct {
 	NotNull bool
 }
 
-// Columns that every table has besides those of its mapping.
+// Columns that a table has besides those of its mapping.
 const (
 	// VersionColumn is the version of the instance, bigint.
 	VersionColumn = "rkcy_version"
 	// TimeColumn is the effective time of the last change, timestamptz.
 	TimeColumn = "rkcy_time"
+	// RelatedColumn is what the instance knows of its children, bytea: a
+	// serialized rkcyv1.Instance that has nothing else, NULL without children.
+	RelatedColumn = "rkcy_related"
 )
 
 var validIdentifier = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
@@ -58,7 +64,7 @@ func (m Mapping) Validate() error {
 		faults = append(faults, fmt.Errorf("table %q does not match %s", m.Table, validIdentifier))
 	}
 	keys := 0
-	seen := map[string]bool{VersionColumn: true, TimeColumn: true}
+	seen := map[string]bool{VersionColumn: true, TimeColumn: true, RelatedColumn: true}
 	for _, c := range m.Columns {
 		if !validIdentifier.MatchString(c.Name) || seen[c.Name] {
 			faults = append(faults, fmt.Errorf("column %q is there twice, reserved, or does not match %s", c.Name, validIdentifier))

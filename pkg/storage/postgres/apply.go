@@ -53,7 +53,9 @@ func (l located) fail(err error) error {
 type row struct {
 	change located
 	values []any
-	bytes  int
+	// related is what RelatedColumn gets; nil for NULL.
+	related []byte
+	bytes   int
 }
 
 // Apply implements storage.Target.
@@ -231,6 +233,12 @@ func (t *table) encode(l located) (row, error) {
 			r.bytes += 12
 		}
 	}
+	if related := l.change.GetAfter().GetRelated(); t.mapping.Related && len(related) > 0 {
+		if r.related, err = proto.Marshal(&rkcyv1.Instance{Related: related}); err != nil {
+			return row{}, fmt.Errorf("related instances: %w", err)
+		}
+		r.bytes += len(r.related)
+	}
 	return r, nil
 }
 
@@ -249,7 +257,15 @@ func (t *table) queueUpsert(work *pgx.Batch, rows []row) error {
 		versions[i] = int64(r.change.change.GetAfter().GetVersion()) //nolint:gosec // checked in encode
 		times[i] = time.UnixMilli(r.change.change.GetEffectiveTimeMs()).UTC()
 	}
-	work.Queue(t.upsertRows, append(args, versions, times)...)
+	args = append(args, versions, times)
+	if t.mapping.Related {
+		related := make(pgtype.FlatArray[[]byte], len(rows))
+		for i, r := range rows {
+			related[i] = r.related
+		}
+		args = append(args, related)
+	}
+	work.Queue(t.upsertRows, args...)
 	return nil
 }
 

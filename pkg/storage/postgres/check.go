@@ -76,6 +76,9 @@ func differences(m storage.Mapping, have []found) []error {
 	want := append(slices.Clone(m.Columns),
 		storage.Column{Name: storage.VersionColumn, Type: column.Bigint, NotNull: true},
 		storage.Column{Name: storage.TimeColumn, Type: "timestamp with time zone", NotNull: true})
+	if m.Related {
+		want = append(want, storage.Column{Name: storage.RelatedColumn, Type: column.Bytea})
+	}
 	wanted := map[string]bool{}
 	for _, c := range want {
 		wanted[c.Name] = true

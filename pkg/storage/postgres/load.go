@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rocketcycle/rocketcycle/pkg/storage"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
@@ -116,5 +117,11 @@ func (t *table) decode(rows pgx.Rows) (string, *rkcyv1.Instance, error) {
 	if err != nil {
 		return "", nil, fail(err)
 	}
-	return key, &rkcyv1.Instance{Value: value, Version: uint64(version)}, nil
+	instance := &rkcyv1.Instance{}
+	if raw, _ := values[len(values)-1].([]byte); t.mapping.Related && raw != nil {
+		if err := proto.Unmarshal(raw, instance); err != nil {
+			return "", nil, fail(fmt.Errorf("column %s: %w", storage.RelatedColumn, err))
+		}
+	}
+	return key, &rkcyv1.Instance{Value: value, Version: uint64(version), Related: instance.GetRelated()}, nil
 }

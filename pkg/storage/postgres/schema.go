@@ -18,6 +18,9 @@ func Schema(m storage.Mapping) string {
 	columns = append(columns,
 		storage.Column{Name: storage.VersionColumn, Type: column.Bigint, NotNull: true},
 		storage.Column{Name: storage.TimeColumn, Type: timestamp, NotNull: true})
+	if m.Related {
+		columns = append(columns, storage.Column{Name: storage.RelatedColumn, Type: column.Bytea})
+	}
 	name, typ := 0, 0
 	for _, c := range columns {
 		name, typ = max(name, len(quoteIfNeeded(c.Name))), max(typ, len(c.Type))

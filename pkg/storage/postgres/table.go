@@ -31,17 +31,23 @@ func newTable(m storage.Mapping) *table {
 		params = append(params, fmt.Sprintf("$%d::%s", i+1, arrays[c.Type].sql))
 		values = append(values, writeAs(c, "u."+name))
 	}
-	for _, name := range []string{storage.VersionColumn, storage.TimeColumn} {
-		set = append(set, quote(name)+" = EXCLUDED."+quote(name))
+	selected = append(selected, quote(storage.VersionColumn))
+	platform := [][2]string{{storage.VersionColumn, "bigint[]"}, {storage.TimeColumn, "timestamptz[]"}}
+	if m.Related {
+		selected = append(selected, quote(storage.RelatedColumn))
+		platform = append(platform, [2]string{storage.RelatedColumn, "bytea[]"})
+	}
+	for _, c := range platform {
+		name := quote(c[0])
+		set = append(set, name+" = EXCLUDED."+name)
+		names = append(names, name)
+		params = append(params, fmt.Sprintf("$%d::%s", len(params)+1, c[1]))
+		values = append(values, "u."+name)
 	}
 	key := quote(m.Columns[t.key].Name)
-	names = append(names, quote(storage.VersionColumn), quote(storage.TimeColumn))
-	params = append(params, fmt.Sprintf("$%d::bigint[]", len(params)+1), fmt.Sprintf("$%d::timestamptz[]", len(params)+2))
-	values = append(values, "u."+quote(storage.VersionColumn), "u."+quote(storage.TimeColumn))
 
 	list := strings.Join(names, ", ")
-	t.selectRows = fmt.Sprintf("SELECT %s, %s FROM %s WHERE %s = ANY($1::text[])",
-		strings.Join(selected, ", "), quote(storage.VersionColumn), quote(m.Table), key)
+	t.selectRows = fmt.Sprintf("SELECT %s FROM %s WHERE %s = ANY($1::text[])", strings.Join(selected, ", "), quote(m.Table), key)
 	t.upsertRows = fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM unnest(%s) AS u(%s) ON CONFLICT (%s) DO UPDATE SET %s",
 		quote(m.Table), list, strings.Join(values, ", "), strings.Join(params, ", "), list, key, strings.Join(set, ", "))
 	t.deleteRows = fmt.Sprintf("DELETE FROM %s WHERE %s = ANY($1::text[])", quote(m.Table), key)

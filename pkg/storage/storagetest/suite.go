@@ -23,15 +23,20 @@ type Target interface {
 	Load(ctx context.Context, concern string, keys []string) (map[string]*rkcyv1.Instance, error)
 }
 
-// Concerns of the suite. Both are of the same Kind.
+// Concerns of the suite. First and Second are of the same Kind; others refer to
+// instances of First.
 const (
 	First  = "first"
 	Second = "second"
+	// Names has the values of a unique field.
+	Names = "first_name"
 )
 
 // Mappings returns those that a target for Run must have been made with.
 func Mappings(k Kind) []storage.Mapping {
-	return []storage.Mapping{k.Mapping(First, "first"), k.Mapping(Second, "user")}
+	first := k.Mapping(First, "first")
+	first.Related = true
+	return []storage.Mapping{first, k.Mapping(Second, "user"), storage.UniqueMapping(Names)}
 }
 
 // Run checks a kind of target. open returns a fresh, empty one.
@@ -49,6 +54,8 @@ func Run(t *testing.T, open func(t *testing.T, mappings []storage.Mapping) Targe
 		{"Damaged", (*suite).damaged},
 		{"TwoWriters", (*suite).twoWriters},
 		{"ManyRows", (*suite).manyRows},
+		{"Related", (*suite).related},
+		{"UniqueValues", (*suite).uniqueValues},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := NewKind()
