@@ -89,6 +89,10 @@ func (c *collector) file(f *protogen.File) *fileModel {
 		c.service(s, model, byMessage)
 	}
 	for _, concern := range model.concerns {
+		c.relations(concern, model, byMessage)
+		c.unique(concern)
+	}
+	for _, concern := range model.concerns {
 		c.compensations(concern)
 		c.goNames[f.GoImportPath].addConcern(c, concern)
 	}
@@ -103,17 +107,19 @@ func (c *collector) message(m *protogen.Message) *concernModel {
 		return nil
 	}
 	options := proto.GetExtension(m.Desc.Options(), rkcyv1.E_Concern).(*rkcyv1.ConcernOptions)
-	if options.GetConfig() {
-		c.refuse(m.Desc, "config Concerns are not generated yet; remove config")
-	}
-	concern := &concernModel{message: m, name: options.GetName(), table: options.GetTable()}
+	concern := &concernModel{message: m, name: options.GetName(), table: options.GetTable(), config: options.GetConfig()}
 	if concern.name == "" {
 		concern.name = snakeCase(string(m.Desc.Name()))
+	}
+	if concern.config {
+		c.configConcern(concern)
+		return concern
 	}
 	if concern.table == "" {
 		concern.table = concern.name
 	}
 	c.names(concern)
+	c.tableName(concern)
 	c.fields(concern)
 	return concern
 }
@@ -129,6 +135,10 @@ func (c *collector) names(concern *concernModel) {
 	} else {
 		c.concerns[concern.name] = d
 	}
+}
+
+func (c *collector) tableName(concern *concernModel) {
+	d := concern.message.Desc
 	switch {
 	case !validIdentifier.MatchString(concern.table):
 		c.refuse(d, "the table's name %q must match %s; set it with option (rkcy.v1.concern).table", concern.table, validIdentifier)

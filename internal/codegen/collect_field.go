@@ -18,16 +18,6 @@ func (c *collector) fields(concern *concernModel) {
 		if options.GetKey() {
 			c.key(concern, f, options)
 		}
-		for _, later := range []struct {
-			name string
-			used bool
-		}{
-			{"unique", options.GetUnique()}, {"refers_to", options.GetRefersTo() != ""}, {"copy", len(options.GetCopy()) > 0},
-		} {
-			if later.used { // said instead of ignored
-				c.refuse(f.Desc, "option (rkcy.v1.field).%s is not generated yet; remove it", later.name)
-			}
-		}
 		if options.GetTransient() {
 			if options.GetIndex() {
 				c.refuse(f.Desc, "a transient field has no column, so it cannot have an index; remove index or transient")

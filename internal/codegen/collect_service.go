@@ -30,22 +30,33 @@ func (c *collector) service(s *protogen.Service, file *fileModel, byMessage map[
 	}
 	options := proto.GetExtension(s.Desc.Options(), rkcyv1.E_Commands).(*rkcyv1.CommandsOptions)
 	concern := byMessage[options.GetConcern()]
-	if concern == nil {
-		var known []string
-		for _, k := range file.concerns {
-			known = append(known, string(k.message.Desc.Name()))
-		}
-		have := "it has none"
-		if len(known) > 0 {
-			have = "it has " + strings.Join(known, ", ")
-		}
+	switch {
+	case concern == nil:
 		c.refuse(s.Desc, "option (rkcy.v1.commands).concern is %q, but must name a Concern message of the same file; %s",
-			options.GetConcern(), have)
+			options.GetConcern(), file.knownConcerns())
+		return
+	case concern.config:
+		c.refuse(s.Desc, "%s is a config Concern, which is read-only and has no commands; remove the option", options.GetConcern())
 		return
 	}
 	for _, m := range s.Methods {
 		c.method(m, concern)
 	}
+}
+
+// knownConcerns says which Concerns a file has, for people. Config Concerns take
+// no part in transactions.
+func (f *fileModel) knownConcerns() string {
+	var known []string
+	for _, k := range f.concerns {
+		if !k.config {
+			known = append(known, string(k.message.Desc.Name()))
+		}
+	}
+	if len(known) == 0 {
+		return "it has none"
+	}
+	return "it has " + strings.Join(known, ", ")
 }
 
 func (c *collector) method(m *protogen.Method, concern *concernModel) {

@@ -67,12 +67,17 @@ func writeGo(g *protogen.GeneratedFile, f *fileModel) {
 			}
 		}
 		p.name()
+		if c.config {
+			p.config()
+			continue
+		}
 		p.provided()
 		for _, cmd := range c.commands {
 			p.command(cmd)
 		}
 		p.handler()
 		p.constructor()
+		p.childrenOf()
 		p.mapping()
 	}
 }
@@ -196,6 +201,7 @@ func (p *goPrinter) constructor() {
 		}
 		p.P("},")
 	}
+	p.derived()
 	p.P("}")
 	p.rule(h, d, "ValidateCreate", "in")
 	p.rule(h, d, "ValidateUpdate", "before", "after")
@@ -265,6 +271,9 @@ func (p *goPrinter) mapping() {
 		p.P("{Name: ", strconv.Quote(c.name()), ", Type: ", columnPackage.Ident(typeConstants[c.typ()]), flags, "},")
 	}
 	p.P("},")
+	if len(p.children) > 0 {
+		p.P("Related: true,")
+	}
 	p.P("New: newMessage,")
 	p.P("Encode: codec.Encode,")
 	p.P("Decode: codec.Decode,")

@@ -18,6 +18,7 @@ import (
 	"github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/nested"
 	"github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/plain"
 	"github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/readonly"
+	"github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/relation"
 	renamedpb "github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/renamed"
 	"github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/saga"
 	"github.com/rocketcycle/rocketcycle/pkg/concern"
@@ -105,6 +106,8 @@ func definitions() []concern.Definition {
 		plain.NewWallet(&wallets{}), plain.NewHTTPLog2Entry(nil), kinds.NewEverything(nil), kinds.NewIndexed(nil),
 		nested.NewTree(struct{}{}), foreign.NewCounter(counters{}), readonly.NewShelf(shelves{}),
 		renamedpb.NewUser(nil), renamedpb.NewThing(nil), saga.NewStock(stocks{}),
+		relation.NewCompany(nil), relation.NewEmployee(nil), relation.NewSubsidiary(nil),
+		relation.NewCompany(nil).Unique[0].Definition(), relation.NewCompany(nil).Unique[1].Definition(),
 	}
 }
 
@@ -116,7 +119,11 @@ func mappings() map[string][]storage.Mapping {
 		"foreign":  {foreign.CounterMapping()},
 		"readonly": {readonly.ShelfMapping()},
 		"saga":     {saga.StockMapping()},
-		"renamed":  {renamedpb.UserMapping(), renamedpb.ThingMapping()},
+		"relation": {
+			relation.CompanyMapping(), storage.UniqueMapping("firm_name"), storage.UniqueMapping("firm_tax_number"),
+			relation.EmployeeMapping(), relation.SubsidiaryMapping(),
+		},
+		"renamed": {renamedpb.UserMapping(), renamedpb.ThingMapping()},
 	}
 }
 

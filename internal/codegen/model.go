@@ -15,12 +15,34 @@ type fileModel struct {
 
 // concernModel is a Concern as the printers need it. It has no faults.
 type concernModel struct {
-	message  *protogen.Message
-	name     string
+	message *protogen.Message
+	name    string
+	// config Concerns have a name, a key, and nothing else of what follows.
+	config   bool
 	table    string
 	key      *protogen.Field
 	columns  []columnModel
 	commands []commandModel
+	// relations are those to parents, children the Concerns that have one to
+	// this.
+	relations []relationModel
+	children  []*concernModel
+	unique    []uniqueModel
+}
+
+// relationModel is a field that has the key of a parent.
+type relationModel struct {
+	field  *protogen.Field
+	parent *concernModel
+	// copies are what the parent sees: the key first.
+	copies []*protogen.Field
+}
+
+// uniqueModel is a field whose values are unique.
+type uniqueModel struct {
+	field *protogen.Field
+	// index is the name of the Concern, and of the table, that has the values.
+	index string
 }
 
 type columnModel struct {
@@ -46,6 +68,13 @@ type commandModel struct {
 // each with what it is for.
 func (c *concernModel) goNames() map[string]string {
 	m := c.message.GoIdent.GoName
+	if c.config {
+		return map[string]string{
+			m + "Concern":        "the name of the Concern",
+			"New" + m + "Config": "the constructor of the definition",
+			m + "Of":             "what finds an instance",
+		}
+	}
 	names := map[string]string{
 		m + "Concern": "the name of the Concern",
 		m + "Create":  "the constructor of the create step",
@@ -56,5 +85,13 @@ func (c *concernModel) goNames() map[string]string {
 		m + "Mapping": "the storage mapping",
 		"New" + m:     "the constructor of the definition",
 	}
+	for _, child := range c.children {
+		names[c.childrenName(child)] = "what finds the children of type " + child.message.GoIdent.GoName
+	}
 	return names
+}
+
+// childrenName is that of the function which returns the children of a type.
+func (c *concernModel) childrenName(child *concernModel) string {
+	return c.message.GoIdent.GoName + plural(child.message.GoIdent.GoName)
 }

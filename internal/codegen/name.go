@@ -39,5 +39,19 @@ func snakeCase(name string) string {
 	return out.String()
 }
 
+// plural makes the plural of a name by the rules that most words follow.
+func plural(name string) string {
+	lower := strings.ToLower(name)
+	for _, ending := range []string{"s", "x", "z", "ch", "sh"} {
+		if strings.HasSuffix(lower, ending) {
+			return name + "es"
+		}
+	}
+	if n := len(lower); n > 1 && lower[n-1] == 'y' && !strings.ContainsRune("aeiou", rune(lower[n-2])) {
+		return name[:n-1] + "ies"
+	}
+	return name + "s"
+}
+
 // initial returns the first letter of a name in lower case.
 func initial(name string) string { return strings.ToLower(name[:1]) }

@@ -189,13 +189,97 @@ rpc Peek(Cart) returns (Cart) { option (rkcy.v1.command) = {read_only: true, no_
 				"shop.proto:10: rpc S.Peek: a read-only command needs no compensation; remove no_compensation",
 			},
 		},
-		"options to come": {
-			"message Cart {\n  option (rkcy.v1.concern).config = true;\n  string id = 1 [(rkcy.v1.field).key = true];\n  string a = 2 [(rkcy.v1.field) = {unique: true, refers_to: \"X\", copy: \"y\"}];\n}",
+		"relation": {
+			cart + `message Limit { option (rkcy.v1.concern).config = true; string id = 1 [(rkcy.v1.field).key = true]; }
+message Line { option (rkcy.v1.concern) = {}; string id = 1 [(rkcy.v1.field).key = true];
+string a = 2 [(rkcy.v1.field).refers_to = "Trolley"];
+string b = 3 [(rkcy.v1.field).refers_to = "Note"];
+string c = 4 [(rkcy.v1.field).refers_to = "Limit"];
+repeated string d = 5 [(rkcy.v1.field).refers_to = "Cart"];
+int64 e = 6 [(rkcy.v1.field).refers_to = "Cart"];
+map<string, string> f = 7 [(rkcy.v1.field).refers_to = "Cart"];
+string g = 8 [(rkcy.v1.field) = {refers_to: "Cart", transient: true}];
+string h = 9 [(rkcy.v1.field) = {refers_to: "Cart", copy: "nope", copy: "id", copy: "gone", copy: "k", copy: "k"}];
+string i = 10 [(rkcy.v1.field).refers_to = "Cart"];
+string j = 11 [(rkcy.v1.field).copy = "k"];
+string k = 12;
+string gone = 13 [(rkcy.v1.field).transient = true];
+}
+message Note {}`,
 			[]string{
-				"shop.proto:2: message Cart: config Concerns are not generated yet; remove config",
-				"shop.proto:5: field Cart.a: option (rkcy.v1.field).unique is not generated yet; remove it",
-				"shop.proto:5: field Cart.a: option (rkcy.v1.field).refers_to is not generated yet; remove it",
-				"shop.proto:5: field Cart.a: option (rkcy.v1.field).copy is not generated yet; remove it",
+				`shop.proto:5: field Line.a: option (rkcy.v1.field).refers_to is "Trolley", but must name a Concern message of the same file; it has Cart, Line`,
+				`shop.proto:6: field Line.b: option (rkcy.v1.field).refers_to is "Note", but must name a Concern message of the same file; it has Cart, Line`,
+				"shop.proto:7: field Line.c: refers_to names Limit, a config Concern, whose instances know no children; remove refers_to",
+				"shop.proto:8: field Line.d: a field with refers_to has a key, so it is one string, but this is repeated; remove refers_to",
+				"shop.proto:9: field Line.e: a field with refers_to has a key, so it is one string, but this is of kind int64; remove refers_to",
+				"shop.proto:10: field Line.f: a field with refers_to has a key, so it is one string, but this is a map; remove refers_to",
+				"shop.proto:11: field Line.g: a transient field is forgotten, so nobody could tell a parent that it lost a child; remove refers_to or transient",
+				`shop.proto:12: field Line.h: copy names "nope", but Line has no such field`,
+				`shop.proto:12: field Line.h: copy names "id", the key, which is always copied; remove it`,
+				`shop.proto:12: field Line.h: copy names "gone", which is transient: once it is forgotten, the copy would be too; remove it`,
+				`shop.proto:12: field Line.h: copy names "k" twice; remove one`,
+				"shop.proto:13: field Line.i: a parent knows a child once, and field h refers to Cart already; remove refers_to from one",
+				"shop.proto:14: field Line.j: option (rkcy.v1.field).copy says what a parent sees, so it needs refers_to; add refers_to, or remove copy",
+			},
+		},
+		"unique": {
+			cart + `message Line { option (rkcy.v1.concern) = {}; string id = 1 [(rkcy.v1.field) = {key: true, unique: true}];
+int64 a = 2 [(rkcy.v1.field).unique = true];
+repeated string b = 3 [(rkcy.v1.field).unique = true];
+map<string, string> c = 4 [(rkcy.v1.field).unique = true];
+string d = 5 [(rkcy.v1.field) = {unique: true, transient: true}];
+string e = 6 [(rkcy.v1.field).unique = true];
+string f = 7 [(rkcy.v1.field).unique = true];
+string ` + strings.Repeat("x", 60) + ` = 8 [(rkcy.v1.field).unique = true];
+bytes g = 9 [(rkcy.v1.field).unique = true];
+}
+message E { option (rkcy.v1.concern).name = "line_e"; string id = 1 [(rkcy.v1.field).key = true]; }
+message F { option (rkcy.v1.concern).table = "line_f"; string id = 1 [(rkcy.v1.field).key = true]; }`,
+			[]string{
+				"shop.proto:3: field Line.id: a key is unique without saying so; remove unique",
+				"shop.proto:4: field Line.a: a unique field is one string, but this is of kind int64; remove unique",
+				"shop.proto:5: field Line.b: a unique field is one string, but this is repeated; remove unique",
+				"shop.proto:6: field Line.c: a unique field is one string, but this is a map; remove unique",
+				"shop.proto:7: field Line.d: a transient field is forgotten, so its value could not be given back; remove unique or transient",
+				`shop.proto:8: field Line.e: the values of a unique field are in a Concern called "line_e", and that name is taken by message E (shop.proto:13); rename one of the two`,
+				`shop.proto:9: field Line.f: the values of a unique field are in table "line_f", and that name is taken by message F (shop.proto:14); rename one of the two`,
+				`shop.proto:10: field Line.` + strings.Repeat("x", 60) + `: the values of a unique field are in a Concern and a table that are both called "line_` + strings.Repeat("x", 60) + `", which must match ^[a-z_][a-z0-9_]{0,62}$; rename the field`,
+				"shop.proto:11: field Line.g: a unique field is one string, but this is of kind bytes; remove unique",
+			},
+		},
+		"config Concern": {
+			`message Limit { option (rkcy.v1.concern) = {config: true, table: "limits"}; string id = 1 [(rkcy.v1.field) = {key: true, index: true}];
+string a = 2 [(rkcy.v1.field) = {unique: true, refers_to: "Limit", copy: "id"}];
+string b = 3 [(rkcy.v1.field).transient = true];
+}
+message Keyless { option (rkcy.v1.concern).config = true; }
+message Numbered { option (rkcy.v1.concern).config = true; int64 id = 1 [(rkcy.v1.field).key = true]; }
+service S { option (rkcy.v1.commands).concern = "Limit"; rpc Get(Limit) returns (Limit); }`,
+			[]string{
+				"shop.proto:2: message Limit: a config Concern has no table; remove table",
+				"shop.proto:2: field Limit.id: a config Concern has no table and takes no part in transactions; remove index",
+				"shop.proto:3: field Limit.a: a config Concern has no table and takes no part in transactions; remove unique",
+				"shop.proto:3: field Limit.a: a config Concern has no table and takes no part in transactions; remove refers_to",
+				"shop.proto:3: field Limit.a: a config Concern has no table and takes no part in transactions; remove copy",
+				"shop.proto:4: field Limit.b: a config Concern has no table and takes no part in transactions; remove transient",
+				"shop.proto:6: message Keyless: a Concern needs a key; " + keyHint,
+				"shop.proto:7: field Numbered.id: the key is of kind int64; " + keyHint,
+				"shop.proto:8: service S: Limit is a config Concern, which is read-only and has no commands; remove the option",
+			},
+		},
+		"Go names of relations and config Concerns": {
+			cart + `message Line { option (rkcy.v1.concern) = {}; string id = 1 [(rkcy.v1.field).key = true]; string cart = 2 [(rkcy.v1.field).refers_to = "Cart"]; }
+message CartLines {}
+message Limit { option (rkcy.v1.concern).config = true; string id = 1 [(rkcy.v1.field).key = true]; }
+message NewLimitConfig {}
+message LimitOf {}
+message Box { option (rkcy.v1.concern) = {}; string id = 1 [(rkcy.v1.field) = {key: true, refers_to: "Cart"}]; }
+service S { option (rkcy.v1.commands).concern = "Cart"; rpc Boxes(Cart) returns (Cart); }`,
+			[]string{
+				"shop.proto:2: message Cart: the Go name CartLines, what finds the children of type Line, is taken by message CartLines (shop.proto:4); rename one of the two",
+				"shop.proto:9: rpc S.Boxes: the Go name CartBoxes, the constructor of the step, is taken by what finds the children of type Box of message Cart (shop.proto:2); rename the rpc",
+				"shop.proto:5: message Limit: the Go name LimitOf, what finds an instance, is taken by message LimitOf (shop.proto:7); rename one of the two",
+				"shop.proto:5: message Limit: the Go name NewLimitConfig, the constructor of the definition, is taken by message NewLimitConfig (shop.proto:6); rename one of the two",
 			},
 		},
 	} {

@@ -33,7 +33,8 @@ type ConcernOptions struct {
 	// Table of the default PostgreSQL mapping. Default: the Concern's name.
 	Table string `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`
 	// A config Concern: a small set, read-only to handlers, replaced as a whole
-	// and known to every processor. It has no commands and no table.
+	// and known to every processor. It has no commands and no table, and of the
+	// options of its fields only key.
 	Config        bool `protobuf:"varint,3,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -99,13 +100,21 @@ type FieldOptions struct {
 	Index bool `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	// No column in the default mapping is created for this field.
 	Transient bool `protobuf:"varint,3,opt,name=transient,proto3" json:"transient,omitempty"`
-	// No two instances have the same value (the empty one excepted). Checked
-	// inside the transaction. Of type string.
+	// No two instances have the same value (the empty one excepted). Of type
+	// string; a value has the rules of a key. Checked inside the transaction: the
+	// values that are taken are instances of a Concern of their own,
+	// <concern>_<field>, which transactions that change one visit. The table of
+	// that name belongs into a migration; topics are made with those of the
+	// Concern. A value that is taken is answered with ALREADY_EXISTS, and
+	// "constraint" in its details.
 	Unique bool `protobuf:"varint,4,opt,name=unique,proto3" json:"unique,omitempty"`
-	// Name of the Concern message in the same package whose key this is.
+	// Name of the Concern message in the same file, the parent, whose key this is.
+	// Of type string. Handlers of the parent can list their children, and its
+	// table has a column for them. A parent that does not exist learns of none:
+	// a transaction that creates a child has to visit the parent first.
 	RefersTo string `protobuf:"bytes,5,opt,name=refers_to,json=refersTo,proto3" json:"refers_to,omitempty"`
 	// With refers_to: the fields of this message that the parent's handlers see,
-	// besides the key.
+	// besides the key. The parent is told of each change of one of them.
 	Copy          []string `protobuf:"bytes,6,rep,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
