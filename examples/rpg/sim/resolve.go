@@ -9,7 +9,7 @@ import (
 
 // maxChoices bounds the search for the operations of unknown outcome that took
 // effect.
-const maxChoices = 5_000_000
+const maxChoices = 1_000_000
 
 // resolve finds out which operations of unknown outcome took effect, from what
 // the characters have in the end, and makes them count. It returns their

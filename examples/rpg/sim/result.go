@@ -29,6 +29,8 @@ type Result struct {
 	Databases []string `json:"databases"`
 	// Differences between the model and what was seen; none: all is well.
 	Differences []string `json:"differences"`
+
+	named int // databases that were to be compared
 }
 
 func (r *Result) count(t tally, took time.Duration) {
@@ -66,8 +68,11 @@ func (r *Result) Write(w io.Writer) error {
 	for _, d := range r.Databases {
 		compared += ", database " + d
 	}
-	if len(r.Databases) == 0 {
+	switch {
+	case r.named == 0:
 		compared += "; NO database was compared, name it with --postgres or --ready-file"
+	case len(r.Databases) < r.named:
+		compared += fmt.Sprintf("; %d of %d databases could NOT be compared", r.named-len(r.Databases), r.named)
 	}
 	if len(r.Differences) == 0 {
 		fmt.Fprintf(&b, "equal: model, %s\n", compared)

@@ -54,7 +54,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err := s.createAll(ctx); err != nil {
 		return nil, err
 	}
-	r := &Result{Mix: cfg.Mix, Seed: cfg.Seed, Runners: cfg.Runners, Characters: cfg.Characters, Databases: []string{}}
+	r := &Result{Mix: cfg.Mix, Seed: cfg.Seed, Runners: cfg.Runners, Characters: cfg.Characters, Databases: []string{}, named: len(databases)}
 	there := s.load(ctx, r)
 	if !there {
 		return nil, &edgecmd.ExitError{Code: edgecmd.ExitUnavailable, Err: fmt.Errorf(
