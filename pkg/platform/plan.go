@@ -47,13 +47,10 @@ func (a Action) String() string {
 
 func retentionText(config map[string]string) string {
 	ms, err := strconv.ParseInt(config["retention.ms"], 10, 64)
-	switch {
-	case err != nil:
-		return "last value of each key"
-	case ms < 0:
-		return Forever.String()
+	if err != nil {
+		return "of the brokers"
 	}
-	return Duration(time.Duration(ms) * time.Millisecond).String()
+	return millis(ms).String()
 }
 
 // Plan compares the published configuration (nil: none yet) and the topics
@@ -200,12 +197,12 @@ func Topics(p *rkcyv1.PlatformConfig) []stream.TopicSpec {
 	keep := func(ms int64) map[string]string {
 		return map[string]string{"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(ms, 10), "retention.bytes": "-1"}
 	}
-	// Versions are a chain whose every link must stay readable, so this topic is
+	// Versions are a chain whose every link must stay readable, so these two are
 	// not compacted: of two updates at the same time the first in the log wins,
 	// and compaction would keep the last.
 	specs := []stream.TopicSpec{
 		spec(n.PlatformTopic(), 1, keep(-1)),
-		spec(n.ConfigTopic(), 1, map[string]string{"cleanup.policy": "compact"}),
+		spec(n.ConfigTopic(), 1, keep(-1)),
 		spec(n.ResponseTopic(), p.GetEdgeSlots(), keep(responseRetention.Milliseconds())),
 	}
 	for _, c := range p.GetConcerns() {

@@ -113,12 +113,12 @@ func (u *Update) publish(ctx context.Context, version *rkcyv1.PlatformVersion) e
 		return fmt.Errorf("publish version %d: %w", version.GetVersion(), err)
 	}
 	// The log decides who was first.
-	now, err := latest(ctx, u.log, names)
+	won, err := read(ctx, u.log, names, version.GetVersion())
 	if err != nil {
 		return err
 	}
-	if now.GetVersion() == version.GetVersion() && !proto.Equal(now, version) {
-		return txn.Errorf(txn.CodeAborted, "%s published version %d at the same time; look at the difference again", now.GetAuthor(), now.GetVersion())
+	if !proto.Equal(won, version) {
+		return txn.Errorf(txn.CodeAborted, "%s published version %d at the same time; look at the difference again", won.GetAuthor(), won.GetVersion())
 	}
 	return nil
 }

@@ -183,6 +183,21 @@ func TestUpdatesAtTheSameTime(t *testing.T) {
 	}
 }
 
+// Who lost is told so also when others have gone on meanwhile.
+func TestUpdateAfterTwoOthers(t *testing.T) {
+	log := broker(t, 1)
+	update(t, log, small)
+	late, err := platform.PrepareUpdate(t.Context(), log, parse(t, small+"  - {name: late}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	update(t, log, small+"  - {name: one}\n")
+	update(t, log, small+"  - {name: one}\n  - {name: two}\n")
+	if _, err := late.Apply(t.Context(), "late"); txn.CodeOf(err) != txn.CodeAborted || !strings.Contains(err.Error(), "version 2") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestWatch(t *testing.T) {
 	log := broker(t, 1)
 	update(t, log, small)

@@ -15,6 +15,8 @@ import (
 // several with the same number the first counts.
 type chain struct {
 	logger *slog.Logger
+	// until, where set, is the last version that is of interest.
+	until  uint64
 	latest *rkcyv1.PlatformVersion
 }
 
@@ -23,6 +25,9 @@ func (c *chain) add(r stream.Record) bool {
 	v := &rkcyv1.PlatformVersion{}
 	if err := proto.Unmarshal(r.Value, v); err != nil {
 		c.logger.Warn("a record on the platform topic is not a version", "topic", r.Topic, "offset", r.Offset, "error", err)
+		return false
+	}
+	if c.until > 0 && c.latest.GetVersion() == c.until {
 		return false
 	}
 	if v.GetVersion() != c.latest.GetVersion()+1 {
@@ -62,21 +67,26 @@ func Current(ctx context.Context, log stream.Config, names Names) (*rkcyv1.Platf
 // latest reads the published version from a topic that exists; nil if there is
 // none.
 func latest(ctx context.Context, log stream.Config, names Names) (*rkcyv1.PlatformVersion, error) {
-	c, _, err := readChain(ctx, log, names, nil)
+	return read(ctx, log, names, 0)
+}
+
+// read returns a version, or the latest one for 0.
+func read(ctx context.Context, log stream.Config, names Names, version uint64) (*rkcyv1.PlatformVersion, error) {
+	c, _, err := readChain(ctx, log, names, version, nil)
 	if err != nil {
 		return nil, err
 	}
 	return c.latest, nil
 }
 
-func readChain(ctx context.Context, log stream.Config, names Names, then func(*stream.Reader, *chain, int64) error) (*chain, int64, error) {
+func readChain(ctx context.Context, log stream.Config, names Names, until uint64, then func(*stream.Reader, *chain, int64) error) (*chain, int64, error) {
 	log = log.WithDefaults()
 	reader, err := stream.NewReader(log)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer reader.Close()
-	c := &chain{logger: log.Logger}
+	c := &chain{logger: log.Logger, until: until}
 	next, err := reader.ReadTo(ctx, stream.TopicPartition{Topic: names.PlatformTopic()}, stream.OffsetBeginning,
 		func(r stream.Record) error { c.add(r); return nil })
 	if err != nil {
@@ -92,7 +102,7 @@ func readChain(ctx context.Context, log stream.Config, names Names, then func(*s
 // later one, until ctx ends; then it returns nil. fn is called on the caller's
 // goroutine.
 func Watch(ctx context.Context, log stream.Config, names Names, fn func(*rkcyv1.PlatformVersion)) error {
-	_, _, err := readChain(ctx, log, names, func(r *stream.Reader, c *chain, next int64) error {
+	_, _, err := readChain(ctx, log, names, 0, func(r *stream.Reader, c *chain, next int64) error {
 		if c.latest != nil {
 			fn(c.latest)
 		}
