@@ -45,14 +45,14 @@ type nodeConfig struct {
 }
 
 func (c nodeConfig) platform() platform.Config {
-	return platform.Config{
+	return application().Complete(platform.Config{
 		Name: platformName, Environment: c.Environment,
 		Kafka:     platform.Kafka{Bootstrap: c.Bootstrap},
 		Concerns:  []platform.Concern{{Name: "player", Partitions: c.Partitions}, {Name: concernName, Partitions: c.Partitions}},
 		Storage:   platform.Storage{Targets: []platform.Target{{Name: targetName, DSN: c.DSN}}},
 		Edge:      platform.Edge{HTTP: "127.0.0.1:0", GRPC: "127.0.0.1:0"},
 		Processor: platform.Processor{Workers: c.Workers, CacheBytes: platform.Size(c.CacheBytes)},
-	}.WithDefaults()
+	}).WithDefaults()
 }
 
 // prepare makes the topics and tables of a platform.

@@ -22,6 +22,8 @@ type measured struct {
 	P50     time.Duration `json:"p50_ns"`
 	P99     time.Duration `json:"p99_ns"`
 	Max     time.Duration `json:"max_ns"`
+
+	all int // operations, with those of the warm-up
 }
 
 // errNothingDone says that the time was not enough for a single operation.
@@ -83,7 +85,9 @@ func load(ctx context.Context, inFlight int, seed uint64, warm, d time.Duration,
 		return measured{}, err
 	}
 	var took []time.Duration
+	total := 0
 	for _, s := range samples {
+		total += len(s)
 		for _, one := range s {
 			if one.at >= from && one.at < to {
 				took = append(took, one.took)
@@ -94,7 +98,7 @@ func load(ctx context.Context, inFlight int, seed uint64, warm, d time.Duration,
 		return measured{}, errNothingDone
 	}
 	slices.Sort(took)
-	m := measured{Ops: len(took), Seconds: (to - from).Seconds(), P50: took[len(took)/2], P99: took[len(took)*99/100], Max: took[len(took)-1]}
+	m := measured{Ops: len(took), Seconds: (to - from).Seconds(), P50: took[len(took)/2], P99: took[len(took)*99/100], Max: took[len(took)-1], all: total}
 	m.Rate = float64(m.Ops) / m.Seconds
 	return m, nil
 }

@@ -50,6 +50,10 @@ type cell struct {
 	Workload string `json:"workload"`
 	InFlight int    `json:"in_flight"`
 	measured
+	// CPU time per operation of this process, which makes the load, and of the
+	// broker; in µs, warm-up included.
+	LoadCPUPer   float64 `json:"load_cpu_us_per_op"`
+	BrokerCPUPer float64 `json:"broker_cpu_us_per_op,omitempty"`
 	// Of the node, during the measurement.
 	Node *nodeCell `json:"node,omitempty"`
 	// Retries per operation, of a baseline.
@@ -110,16 +114,16 @@ func (r *result) find(broker, system, workload string, inFlight int) *cell {
 func (r *result) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\t\n", args...) }
-	row("workload\tbroker\tsystem\tin flight\tper second\tp50 ms\tp99 ms\trecords/kafka txn\tKiB/op\tobjects/op\tCPU µs/op\tRSS MiB\tattempts\tlag\tdrain s")
+	row("workload\tbroker\tsystem\tin flight\tper second\tp50 ms\tp99 ms\trecords/kafka txn\tKiB/op\tobjects/op\tCPU µs/op: load\tbroker\tnode\tRSS MiB\tattempts\tlag\tdrain s")
 	for _, c := range r.Cells {
 		text := fmt.Sprintf("%s\t%s\t%s\t%d\t%.0f\t%.2f\t%.2f", c.Workload, c.Broker, c.System, c.InFlight, c.Rate, ms(c.P50), ms(c.P99))
 		switch n := c.Node; {
 		case n != nil:
-			row("%s\t%.1f\t%.1f\t%.0f\t%.0f\t%d\t%.3f\t%d\t%.2f", text, n.RecordsPer, n.AllocPer/1024, n.ObjectsPer, n.CPUPer, n.RSS>>20, n.Attempts, n.StorageLag, n.DrainSeconds)
+			row("%s\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%.3f\t%d\t%.2f", text, n.RecordsPer, n.AllocPer/1024, n.ObjectsPer, c.LoadCPUPer, c.BrokerCPUPer, n.CPUPer, n.RSS>>20, n.Attempts, n.StorageLag, n.DrainSeconds)
 		case c.Retries > 0:
-			row("%s\t\t\t\t\t\t%.3f\t\t", text, 1+c.Retries)
+			row("%s\t\t\t\t%.0f\t\t\t\t%.3f\t\t", text, c.LoadCPUPer, 1+c.Retries)
 		default:
-			row("%s\t\t\t\t\t\t\t\t", text)
+			row("%s\t\t\t\t%.0f\t%.0f\t\t\t\t\t", text, c.LoadCPUPer, c.BrokerCPUPer)
 		}
 	}
 	if err := w.Flush(); err != nil {

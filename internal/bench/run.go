@@ -24,6 +24,29 @@ type runner struct {
 	logger *slog.Logger
 	pg     *devpostgres.Server
 	result *result
+	at     *broker // that takes part, nil for baselines without
+}
+
+// measure runs a load and notes what CPU time went into it.
+func (r *runner) measure(ctx context.Context, kind, system, workload string, inFlight int, between func(last bool) error, op operation) (cell, error) {
+	spent := func() (own, broker time.Duration) {
+		if r.at != nil {
+			broker = cpuOf(r.at.pid)
+		}
+		return ownCPU(), broker
+	}
+	own, broker := spent()
+	m, err := load(ctx, inFlight, r.o.Seed, r.o.Warm, r.o.Duration, between, op)
+	if err != nil && !errors.Is(err, errNothingDone) {
+		return cell{}, fmt.Errorf("%s %s, %d in flight: %w", system, workload, inFlight, err)
+	}
+	ownAfter, brokerAfter := spent()
+	ops := float64(max(m.all, 1))
+	return cell{
+		Broker: kind, System: system, Workload: workload, InFlight: inFlight, measured: m,
+		LoadCPUPer:   float64((ownAfter - own).Microseconds()) / ops,
+		BrokerCPUPer: float64((brokerAfter - broker).Microseconds()) / ops,
+	}, err
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -95,20 +118,16 @@ func (r *runner) baselines(ctx context.Context) error {
 		var retries atomic.Int64
 		from, to := int64(0), int64(0)
 		b.retries = func() { retries.Add(1) }
-		m, err := load(ctx, inFlight, r.o.Seed, r.o.Warm, r.o.Duration, func(last bool) error {
+		c, err := r.measure(ctx, brokerNone, system, workload, inFlight, func(last bool) error {
 			*choose(last, &to, &from) = retries.Load()
 			return nil
 		}, op)
-		// SERIALIZABLE on hot rows comes to that: all callers make each other
+		// SERIALIZABLE on hot rows may come to that: all callers make each other
 		// start again.
-		if errors.Is(err, errNothingDone) {
-			m, err = measured{Seconds: r.o.Duration.Seconds()}, nil
+		if err != nil && !errors.Is(err, errNothingDone) {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("%s %s, %d in flight: %w", system, workload, inFlight, err)
-		}
-		c := newCell(brokerNone, system, workload, inFlight, m)
-		c.Retries = float64(to-from) / float64(max(m.Ops, 1))
+		c.Retries = float64(to-from) / float64(max(c.Ops, 1))
 		r.progress(c)
 		return nil
 	}
@@ -140,17 +159,13 @@ func (r *runner) baselines(ctx context.Context) error {
 	return b.checkSums(ctx, n)
 }
 
-func newCell(broker, system, workload string, inFlight int, m measured) cell {
-	return cell{Broker: broker, System: system, Workload: workload, InFlight: inFlight, measured: m}
-}
-
 // broker runs everything that needs a broker of a kind.
 func (r *runner) broker(ctx context.Context, kind string) (err error) {
-	bootstrap, stop, err := startBroker(ctx, kind, r.dir, r.logger)
-	if err != nil {
+	if r.at, err = startBroker(ctx, kind, r.dir, r.logger); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	bootstrap := r.at.bootstrap
+	defer func() { err = errors.Join(err, r.at.stop()) }()
 	if r.o.has(wlFloor) {
 		if err := r.floor(ctx, kind, bootstrap); err != nil {
 			return fmt.Errorf("floor: %w", err)
@@ -181,11 +196,11 @@ func (r *runner) floor(ctx context.Context, kind, bootstrap string) (err error) 
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
 	for _, inFlight := range r.o.InFlight {
-		m, err := load(ctx, inFlight, r.o.Seed, r.o.Warm, r.o.Duration, nil, f.op)
+		c, err := r.measure(ctx, kind, sysFloor, wlTrade, inFlight, nil, f.op)
 		if err != nil {
 			return err
 		}
-		r.progress(newCell(kind, sysFloor, wlTrade, inFlight, m))
+		r.progress(c)
 	}
 	return nil
 }
@@ -284,17 +299,16 @@ func (g *gameRun) cell(ctx context.Context, system, workload string, inFlight in
 		at[choose(last, 1, 0)] = snapshot{usage: u, attempts: g.client.attempts.Load(), txns: g.client.txns.Load()}
 		return err
 	}
-	m, err := load(ctx, inFlight, g.o.Seed, g.o.Warm, g.o.Duration, between, op)
+	c, err := g.measure(ctx, g.kind, system, workload, inFlight, between, op)
 	if err != nil {
-		return fmt.Errorf("%s %s, %d in flight: %w", system, workload, inFlight, err)
+		return err
 	}
 	began := time.Now()
 	behind, err := g.lag.drain(ctx)
 	if err != nil {
 		return err
 	}
-	c := newCell(g.kind, system, workload, inFlight, m)
-	c.Node = newNodeCell(at[0], at[1], m)
+	c.Node = newNodeCell(at[0], at[1], c.measured)
 	c.Node.StorageLag, c.Node.DrainSeconds = behind, time.Since(began).Seconds()
 	g.progress(c)
 	return nil

@@ -21,23 +21,29 @@ func startPostgres(ctx context.Context, dir string, logger *slog.Logger) (*devpo
 	})
 }
 
-// startBroker starts a broker in a process of its own.
-func startBroker(ctx context.Context, kind, dir string, logger *slog.Logger) (bootstrap string, stop func() error, err error) {
+// broker is a broker in a process of its own.
+type broker struct {
+	bootstrap string
+	pid       int
+	stop      func() error
+}
+
+func startBroker(ctx context.Context, kind, dir string, logger *slog.Logger) (*broker, error) {
 	switch kind {
 	case brokerKafka:
 		k, err := devbroker.StartKafka(ctx, devbroker.KafkaConfig{DataDir: filepath.Join(dir, "kafka"), HeapMB: 1024, Logger: logger})
 		if err != nil {
-			return "", nil, err
+			return nil, err
 		}
-		return k.Bootstrap(), k.Close, nil
+		return &broker{bootstrap: k.Bootstrap(), pid: k.PID(0), stop: k.Close}, nil
 	case brokerEmbedded:
 		var ready brokerReady
 		c, err := startChild("broker", brokerConfig{DataDir: filepath.Join(dir, "embedded")}, &ready)
 		if err != nil {
-			return "", nil, err
+			return nil, err
 		}
-		return ready.Bootstrap, c.stop, nil
+		return &broker{bootstrap: ready.Bootstrap, pid: c.cmd.Process.Pid, stop: c.stop}, nil
 	default:
-		return "", nil, errors.New("unknown broker " + kind)
+		return nil, errors.New("unknown broker " + kind)
 	}
 }

@@ -38,10 +38,33 @@ func (u *usage) readProcess() error {
 	if err := lines.Err(); err != nil {
 		return err
 	}
+	u.CPU = ownCPU()
+	return nil
+}
+
+// ownCPU returns the CPU time that this process has used.
+func ownCPU() time.Duration {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return err
+		return 0
 	}
-	u.CPU = time.Duration(r.Utime.Nano() + r.Stime.Nano())
-	return nil
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// cpuOf returns the CPU time that a process has used, in steps of 10 ms; 0 if
+// that is not known.
+func cpuOf(pid int) time.Duration {
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// The second field is a name in parentheses, which may have blanks.
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
