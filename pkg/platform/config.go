@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"slices"
 	"time"
 
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
@@ -166,6 +167,28 @@ func setDefault[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
+}
+
+// WithConcernLike returns the configuration with one more Concern, that has the
+// partitions and retentions of another. It is unchanged if the new one is there
+// already, or the other is not.
+func (c Config) WithConcernLike(name, other string) Config {
+	at := -1
+	for i, k := range c.Concerns {
+		switch k.Name {
+		case name:
+			return c
+		case other:
+			at = i
+		}
+	}
+	if at < 0 {
+		return c
+	}
+	more := c.Concerns[at]
+	more.Name = name
+	c.Concerns = append(slices.Clone(c.Concerns), more)
+	return c
 }
 
 // Primary returns the target that cache misses are read from.

@@ -27,7 +27,8 @@ func (f *fileFlags) add(cmd *cobra.Command, app node.Application) {
 	flags.StringVar(&f.postgres, "postgres", "", "primary database as postgres://user:password@host:port/name (default: "+platform.EnvPostgresDSN+", else the file)")
 }
 
-// load reads the platform file and applies environment and flags.
+// load reads the platform file, applies environment and flags, and adds what
+// follows from the application.
 func (f *fileFlags) load(app node.Application) (platform.Config, error) {
 	cfg, err := f.read(app)
 	if err != nil {
@@ -39,7 +40,7 @@ func (f *fileFlags) load(app node.Application) (platform.Config, error) {
 	if f.postgres != "" {
 		cfg.SetPrimaryDSN(f.postgres)
 	}
-	return cfg.WithDefaults(), nil
+	return app.Complete(cfg).WithDefaults(), nil
 }
 
 func (f *fileFlags) read(app node.Application) (platform.Config, error) {

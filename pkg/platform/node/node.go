@@ -184,7 +184,7 @@ func (n *Node) checkTargets(ctx context.Context) error {
 func fits(app Application, p *rkcyv1.PlatformConfig) error {
 	var faults []error
 	known := map[string]bool{}
-	for _, c := range app.Concerns {
+	for _, c := range app.AllConcerns() {
 		known[c.Definition.Name] = true
 		if _, err := platform.ConcernOf(p, c.Definition.Name); err != nil {
 			faults = append(faults, fmt.Errorf("the published platform has no Concern %q; add it to the platform file and run %s platform update",

@@ -50,7 +50,7 @@ func (n *Node) runProcessor(ctx context.Context, router *platform.Router) error 
 		SessionTimeout: n.cfg.SessionTimeout,
 		Logger:         n.cfg.Logger,
 	}
-	for _, c := range n.cfg.Application.Concerns {
+	for _, c := range n.cfg.Application.AllConcerns() {
 		name := c.Definition.Name
 		cfg.Concerns = append(cfg.Concerns, concern.Served{
 			Definition: c.Definition,

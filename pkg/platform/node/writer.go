@@ -17,7 +17,7 @@ type writer struct {
 
 func (n *Node) addWriters(router *platform.Router) {
 	names := router.Names()
-	for _, c := range n.cfg.Application.Concerns {
+	for _, c := range n.cfg.Application.AllConcerns() {
 		for target, db := range n.targets {
 			name := c.Definition.Name
 			n.writers = append(n.writers, &writer{concern: name, target: target, cfg: storage.WriterConfig{
