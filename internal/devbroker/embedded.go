@@ -2,10 +2,14 @@ package devbroker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -26,11 +30,19 @@ type EmbeddedConfig struct {
 type Embedded struct {
 	cluster   *kfake.Cluster
 	bootstrap string
+	dir       string
+	lock      *os.File
+	close     sync.Once
 }
 
+// openMark is there while a broker uses the folder, and after it was killed.
+const openMark = "open"
+
 // StartEmbedded starts a broker. Every write reaches the operating system
-// before it is acknowledged, so data survives the end of the process, but not
-// that of the machine.
+// before it is acknowledged, so data survives the end of the process, kill -9
+// included, but not that of the machine. Transactions that were open then are
+// aborted and their producers fenced. One thing kfake cannot do: the end of a
+// transaction is several writes, and a kill between two of them tears it.
 func StartEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 	if cfg.Addr == "" {
 		cfg.Addr = "127.0.0.1:0"
@@ -54,24 +66,60 @@ func StartEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 			return lc.Listen(ctx, network, cfg.Addr)
 		}),
 		kfake.GroupMinSessionTimeout(500 * time.Millisecond),
-		kfake.BrokerConfigs(map[string]string{"message.max.bytes": strconv.Itoa(8 << 20)}),
+		kfake.BrokerConfigs(map[string]string{"message.max.bytes": strconv.Itoa(10<<20 + 64<<10)}),
 		kfake.WithLogger(logger{cfg.Logger}),
 	}
-	if cfg.DataDir != "" {
+	e := &Embedded{dir: cfg.DataDir}
+	if n != 0 {
+		if err := portIsFree(ctx, cfg.Addr); err != nil {
+			return nil, fmt.Errorf("embedded broker: %w", err)
+		}
+	}
+	if e.dir != "" {
+		if err := e.openDir(ctx); err != nil {
+			return nil, fmt.Errorf("embedded broker: %w", err)
+		}
 		opts = append(opts, kfake.DataDir(cfg.DataDir))
 	}
-	cluster, err := kfake.NewCluster(opts...)
-	if err != nil {
+	if e.cluster, err = kfake.NewCluster(opts...); err != nil {
+		_ = e.lock.Close() // does no harm where there is none
 		return nil, fmt.Errorf("embedded broker at %s: %w", cfg.Addr, err)
 	}
-	return &Embedded{cluster: cluster, bootstrap: cluster.ListenAddrs()[0]}, nil
+	e.bootstrap = e.cluster.ListenAddrs()[0]
+	return e, nil
+}
+
+// openDir locks the folder and mends what a kill left behind.
+func (e *Embedded) openDir(ctx context.Context) error {
+	var err error
+	if e.lock, err = lockDir(ctx, e.dir); err != nil {
+		return err
+	}
+	mark := filepath.Join(e.dir, openMark)
+	if _, err = os.Stat(mark); err == nil {
+		err = recoverEmbedded(e.dir)
+	} else if errors.Is(err, os.ErrNotExist) {
+		err = os.WriteFile(mark, nil, 0o600)
+	}
+	if err != nil {
+		return errors.Join(err, e.lock.Close())
+	}
+	return nil
 }
 
 // Bootstrap returns the broker's address as host:port.
 func (e *Embedded) Bootstrap() string { return e.bootstrap }
 
 // Close stops the broker and writes all that it has to disk.
-func (e *Embedded) Close() { e.cluster.Close() }
+func (e *Embedded) Close() {
+	e.close.Do(func() {
+		e.cluster.Close()
+		if e.dir != "" {
+			_ = os.Remove(filepath.Join(e.dir, openMark)) // else it is recovered, in vain
+			_ = e.lock.Close()
+		}
+	})
+}
 
 // logger passes kfake's log on, one level lower: its information is per
 // request.
@@ -86,3 +134,6 @@ func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {
 		l.l.Log(context.Background(), to, "embedded broker: "+fmt.Sprintf(format, args...))
 	}
 }
+
+// Compact compacts the topics that ask for it, for tests.
+func (e *Embedded) Compact() { e.cluster.Compact() }

@@ -73,8 +73,9 @@ func (c Config) common() kafka.ConfigMap {
 		"go.logs.channel.enable": true,
 		"log.connection.close":   false,
 		"socket.nagle.disable":   true,
-		// A broker that is frozen, not gone, is given up after this time.
-		"socket.timeout.ms":                  10_000,
+		// A broker that is frozen, not gone, is given up after this time,
+		// which the library wants to be no longer than a transaction's.
+		"socket.timeout.ms":                  int(min(10*time.Second, c.TransactionTimeout).Milliseconds()),
 		"socket.connection.setup.timeout.ms": 5_000,
 		"reconnect.backoff.ms":               20,
 		"reconnect.backoff.max.ms":           1000,

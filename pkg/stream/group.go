@@ -126,10 +126,11 @@ var errNotMember = errors.New("this member was removed from its group; its parti
 
 // metadata returns what to send along with offsets. It must be asked anew for
 // each transaction. A member that was silent for too long is no member any
-// more and has neither generation nor member id, while the callback that
-// revokes its partitions waits for the next Poll. Brokers accept offsets of a
-// transaction that come without both (older producers had none), so they would
-// not fence it; hence the comparison.
+// more, while the callback that revokes its partitions waits for the next Poll.
+// Brokers refuse the member id that it had. But once the library has forgotten
+// that id, nothing would fence it: brokers accept offsets of a transaction
+// that come without member and generation, since older producers had none.
+// Hence the comparison, which also spares a round trip.
 func (g *Group) metadata() (*kafka.ConsumerGroupMetadata, error) {
 	at := g.membership.Load()
 	if at == nil {

@@ -67,6 +67,9 @@ func (t *Transactor) open(ctx context.Context) error {
 			return nil
 		}
 		t.discard()
+		if e, ok := errors.AsType[kafka.Error](err); ok && e.Code() == kafka.ErrInvalidArg {
+			return fmt.Errorf("stream: transactional producer %s: %w", t.id, err) // a setting, which will not get better
+		}
 		if ctx.Err() == nil {
 			t.cfg.Logger.Warn("transactional producer could not be initialized", "transactional_id", t.id, "error", err)
 		}
