@@ -23,6 +23,7 @@ type Node struct {
 	// transactions answers what clients ask about transactions.
 	transactions transactions
 	targets      map[string]*postgres.Target
+	configs      *configs
 	ready        chan struct{}
 
 	mu         sync.Mutex
@@ -37,7 +38,7 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, txn.Errorf(txn.CodeInvalidArgument, "%w", err)
 	}
-	n := &Node{cfg: cfg, targets: map[string]*postgres.Target{}, ready: make(chan struct{})}
+	n := &Node{cfg: cfg, targets: map[string]*postgres.Target{}, configs: newConfigs(), ready: make(chan struct{})}
 	for _, t := range cfg.Platform.WithDefaults().Storage.Targets {
 		target, err := postgres.Open(postgres.Config{DSN: t.DSN, Mappings: cfg.Application.Mappings(), Logger: cfg.Logger})
 		if err != nil {
@@ -119,6 +120,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	part("platform watch", func(ctx context.Context) error { return n.watch(ctx, router) })
 	if n.cfg.Roles.Processor {
+		part("config Concerns", func(ctx context.Context) error { return n.followConfigs(ctx, router.Names()) })
 		part("processor", func(ctx context.Context) error { return n.runProcessor(ctx, router) })
 	}
 	if n.cfg.Roles.Storage {

@@ -33,8 +33,12 @@ func (p *processors) settled() bool {
 	return now != nil && now.Settled()
 }
 
-// runProcessor makes a processor and runs it.
+// runProcessor makes a processor and runs it, once it is known what handlers
+// are to see of config Concerns.
 func (n *Node) runProcessor(ctx context.Context, router *platform.Router) error {
+	if err := n.configs.await(ctx); err != nil {
+		return nil //nolint:nilerr // the caller ended it
+	}
 	primary, _ := n.cfg.Platform.WithDefaults().Primary()
 	limits := n.cfg.Platform.WithDefaults().Processor
 	names := router.Names()
@@ -48,6 +52,7 @@ func (n *Node) runProcessor(ctx context.Context, router *platform.Router) error 
 		CacheBytes:     int64(limits.CacheBytes),
 		BatchMax:       limits.BatchMax,
 		SessionTimeout: n.cfg.SessionTimeout,
+		ConfigSet:      n.configs.now.Load,
 		Logger:         n.cfg.Logger,
 	}
 	for _, c := range n.cfg.Application.AllConcerns() {

@@ -15,17 +15,24 @@ type writer struct {
 	now             atomic.Pointer[storage.Writer]
 }
 
+// addWriters makes the writers of all targets, in the order of the platform
+// file.
 func (n *Node) addWriters(router *platform.Router) {
 	names := router.Names()
-	for _, c := range n.cfg.Application.AllConcerns() {
-		for target, db := range n.targets {
+	var writers []*writer
+	for _, t := range n.cfg.Platform.WithDefaults().Storage.Targets {
+		for _, c := range n.cfg.Application.AllConcerns() {
 			name := c.Definition.Name
-			n.writers = append(n.writers, &writer{concern: name, target: target, cfg: storage.WriterConfig{
-				Stream: n.cfg.log(), Group: names.StorageGroup(name, target), Concern: name, Generation: names.Generation(name),
-				Topic: names.StorageTopic(name), Target: db, SessionTimeout: n.cfg.SessionTimeout, Logger: n.cfg.Logger,
+			writers = append(writers, &writer{concern: name, target: t.Name, cfg: storage.WriterConfig{
+				Stream: n.cfg.log(), Group: names.StorageGroup(name, t.Name), Concern: name, Generation: names.Generation(name),
+				Topic: names.StorageTopic(name), Target: n.targets[t.Name], SessionTimeout: n.cfg.SessionTimeout,
+				Logger: n.cfg.Logger.With("target", t.Name),
 			}})
 		}
 	}
+	n.mu.Lock()
+	n.writers = writers
+	n.mu.Unlock()
 }
 
 func (w *writer) run(ctx context.Context) error {
