@@ -156,30 +156,36 @@ func connect(ctx context.Context, cfg Config, s site) (*txn.Client, func(), erro
 		return nil, nil, err
 	}
 	follow, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	started, ended := make(chan struct{}), make(chan error, 1)
+	started, ended := make(chan struct{}), make(chan struct{})
 	go func() {
-		ended <- reader.Follow(follow, stream.TopicPartition{Topic: s.responses()}, stream.OffsetEnd, sync.OnceFunc(func() { close(started) }), func(r stream.Record) {
-			if err := client.Deliver(r.Value); err != nil {
-				cfg.Stream.Logger.Error("workload", "error", err)
+		defer close(ended)
+		// A topic that was just made may have no leader yet.
+		next, once := int64(0), sync.OnceFunc(func() { close(started) })
+		for follow.Err() == nil {
+			err := reader.Follow(follow, stream.TopicPartition{Topic: s.responses()}, next, once, func(r stream.Record) {
+				next = r.Offset + 1
+				if err := client.Deliver(r.Value); err != nil {
+					cfg.Stream.Logger.Error("workload", "error", err)
+				}
+			})
+			if err != nil {
+				cfg.Stream.Logger.Info("workload: answers; trying again", "error", err)
+				pause, stop := context.WithTimeout(follow, 100*time.Millisecond)
+				<-pause.Done()
+				stop()
 			}
-		})
+		}
 	}()
 	stop := func() {
 		client.Close()
 		cancel()
-		if err := <-ended; err != nil {
-			cfg.Stream.Logger.Error("workload: answers", "error", err)
-		}
+		<-ended
 		reader.Close()
 		producer.Close()
 	}
 	select {
 	case <-started:
 		return client, stop, nil
-	case err := <-ended:
-		ended <- err
-		stop()
-		return nil, nil, fmt.Errorf("answers: %w", err)
 	case <-ctx.Done():
 		stop()
 		return nil, nil, ctx.Err()
