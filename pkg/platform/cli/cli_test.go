@@ -10,17 +10,20 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/rocketcycle/rocketcycle/examples/rpg/db"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/edge"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/logic"
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
 	"github.com/rocketcycle/rocketcycle/internal/devpostgres"
+	"github.com/rocketcycle/rocketcycle/pkg/concern"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/cli"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/cli/edgecmd"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 	"github.com/rocketcycle/rocketcycle/pkg/stream/streamtest"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
 
 // app is the application whose command line is tested.
@@ -39,6 +42,26 @@ func app() node.Application {
 	}
 }
 
+// quotas is an application with config Concerns, whose instances are borrowed
+// from the platform.
+func quotas(name string, concerns ...string) node.Application {
+	a := app()
+	a.Name = name
+	for _, c := range concerns {
+		a.ConfigConcerns = append(a.ConfigConcerns, concern.ConfigDefinition{
+			Name: c, New: func() proto.Message { return new(rkcyv1.ConcernConfig) },
+			KeyOf: func(m proto.Message) string { return m.(*rkcyv1.ConcernConfig).GetName() },
+			Validate: func(m proto.Message) error {
+				if n := m.(*rkcyv1.ConcernConfig).GetPartitions(); n < 0 {
+					return txn.Errorf(txn.CodeInvalidArgument, "partitions is %d; a quota is at least 0", n)
+				}
+				return nil
+			},
+		})
+	}
+	return a
+}
+
 type tests struct{ *testing.M }
 
 // Run implements testscript.TestingM.
@@ -46,8 +69,10 @@ func (t tests) Run() int { return devpostgres.Main(t.M) }
 
 func TestMain(m *testing.M) {
 	testscript.Main(tests{m}, map[string]func(){
-		"game": func() { os.Exit(cli.Main(app())) },
-		"rkcy": func() { os.Exit(cli.Tool()) },
+		"game":   func() { os.Exit(cli.Main(app())) },
+		"quotas": func() { os.Exit(cli.Main(quotas("quotas", "quota"))) },
+		"twins":  func() { os.Exit(cli.Main(quotas("twins", "quota", "limit"))) },
+		"rkcy":   func() { os.Exit(cli.Tool()) },
 	})
 }
 

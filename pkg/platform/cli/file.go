@@ -17,14 +17,24 @@ type fileFlags struct {
 }
 
 func (f *fileFlags) add(cmd *cobra.Command, app node.Application) {
+	f.addKafka(cmd, app, "")
+	cmd.Flags().StringVar(&f.postgres, "postgres", "", "primary database as postgres://user:password@host:port/name (default: "+platform.EnvPostgresDSN+", else the file)")
+}
+
+// addKafka leaves the database out. name, where not empty, is that of the flag
+// for the platform file, where -f is another file.
+func (f *fileFlags) addKafka(cmd *cobra.Command, app node.Application, name string) {
 	flags := cmd.Flags()
 	file := "platform file, YAML or JSON"
 	if app.PlatformFile != nil {
 		file += " (default: the one built into " + app.Name + ")"
 	}
-	flags.StringVarP(&f.file, "file", "f", "", file)
+	if name != "" {
+		flags.StringVar(&f.file, name, "", file)
+	} else {
+		flags.StringVarP(&f.file, "file", "f", "", file)
+	}
 	flags.StringVar(&f.kafka, "kafka", "", "brokers as host:port,… (default: "+platform.EnvKafkaBootstrap+", else the file)")
-	flags.StringVar(&f.postgres, "postgres", "", "primary database as postgres://user:password@host:port/name (default: "+platform.EnvPostgresDSN+", else the file)")
 }
 
 // load reads the platform file, applies environment and flags, and adds what

@@ -61,6 +61,9 @@ func prefixed(name string, err error) string {
 func New(app node.Application) *cobra.Command {
 	root := newRoot(app.Name, app.Name+" on Rocketcycle, a stream transaction platform", longHelp(app.Name))
 	root.AddCommand(newRun(app), newPlatform(app), newDatabase(app))
+	if len(app.ConfigConcerns) > 0 {
+		root.AddCommand(newConfig(app))
+	}
 	if app.Service != nil {
 		root.AddCommand(edgecmd.New(edgecmd.Config{
 			App: app.Name, Service: app.Service, OpenAPI: app.OpenAPI, Examples: app.Examples, DefaultAddr: platform.DefaultGRPCAddr,

@@ -40,7 +40,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, targets: map[string]*postgres.Target{}, configs: newConfigs(), ready: make(chan struct{})}
 	for _, t := range cfg.Platform.WithDefaults().Storage.Targets {
-		target, err := postgres.Open(postgres.Config{DSN: t.DSN, Mappings: cfg.Application.Mappings(), Logger: cfg.Logger})
+		target, err := postgres.Open(postgres.Config{DSN: t.DSN, Mappings: cfg.Application.Mappings(), Logger: cfg.Logger.With("target", t.Name)})
 		if err != nil {
 			n.closeTargets()
 			return nil, txn.Errorf(txn.CodeInvalidArgument, "storage target %s: %w", t.Name, err)
