@@ -53,7 +53,7 @@ Exit code: 0 everything is equal, 1 something differs, 2 wrong usage, 4 edge or
 database cannot be reached.`,
 		Example: `  rpg run --embedded --ready-file ready.json
   rpg sim --ready-file ready.json --mix trade --runners 64 --count 10000
-  rpg sim --edge 127.0.0.1:11371 --postgres postgres://rpg:rpg@127.0.0.1:5432/rpg --seed 7`,
+  rpg sim --edge 127.0.0.1:11371 --postgres "$DSN" --seed 7`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usagef("%s takes no argument, but got %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
