@@ -102,15 +102,24 @@ func readOp(g game, characters int) operation {
 
 // createCharacters makes the characters of the workloads.
 func createCharacters(ctx context.Context, c *client, n int) error {
-	player, err := c.game.CreatePlayer(ctx, &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Username: "bench"}})
+	players := (n + perPlayer - 1) / perPlayer
+	err := all(ctx, players, 64, func(ctx context.Context, i int) error {
+		_, err := c.game.CreatePlayer(ctx, &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: playerID(i), Username: playerID(i)}})
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("create player: %w", err)
+		return fmt.Errorf("create players: %w", err)
 	}
 	return all(ctx, n, 64, func(ctx context.Context, i int) error {
-		_, err := c.game.CreateCharacter(ctx, &rpgv1.CreateCharacterRequest{Character: newCharacter(i, player.GetId())})
+		_, err := c.game.CreateCharacter(ctx, &rpgv1.CreateCharacterRequest{Character: newCharacter(i, playerID(i/perPlayer))})
 		return err
 	})
 }
+
+// perPlayer is how many characters a player has, fewer than its limit.
+const perPlayer = 4
+
+func playerID(i int) string { return fmt.Sprintf("bench-%d", i) }
 
 func newCharacter(i int, player string) *rpgv1.Character {
 	return &rpgv1.Character{

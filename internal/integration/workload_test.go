@@ -75,18 +75,26 @@ func newWorkload(t testing.TB, c rpgv1.RpgServiceClient, characters, trades int)
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	w := &workload{t: t, edges: newEdges()}
-	player, err := c.CreatePlayer(t.Context(), &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Username: "trader"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	const perPlayer = 5
 	var group errgroup.Group
 	group.SetLimit(inFlight)
+	for i := range (characters + perPlayer - 1) / perPlayer {
+		group.Go(func() error {
+			_, err := c.CreatePlayer(t.Context(), &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{
+				Id: fmt.Sprintf("trader%d", i), Username: fmt.Sprintf("trader%d", i),
+			}})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
 	for i := range characters {
 		id := fmt.Sprintf("c%03d", i)
 		w.ids = append(w.ids, id)
 		group.Go(func() error {
 			_, err := c.CreateCharacter(t.Context(), &rpgv1.CreateCharacterRequest{Character: &rpgv1.Character{
-				Id: id, PlayerId: player.GetId(), Fullname: id, Currency: &rpgv1.Currency{Gold: purse, Faction_0: purse},
+				Id: id, PlayerId: fmt.Sprintf("trader%d", i/perPlayer), Fullname: id, Currency: &rpgv1.Currency{Gold: purse, Faction_0: purse},
 			}})
 			return err
 		})

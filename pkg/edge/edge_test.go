@@ -46,11 +46,15 @@ func (f *fake) CreatePlayer(ctx context.Context, in *rpgv1.CreatePlayerRequest) 
 	return in.GetPlayer(), nil
 }
 
-func (f *fake) ReadPlayer(ctx context.Context, in *rpgv1.ReadPlayerRequest) (*rpgv1.Player, error) {
+func (f *fake) ReadPlayer(ctx context.Context, in *rpgv1.ReadPlayerRequest) (*rpgv1.PlayerView, error) {
 	if f.read != nil {
-		return f.read(ctx, in)
+		p, err := f.read(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return &rpgv1.PlayerView{Id: p.GetId(), Username: p.GetUsername(), Active: p.GetActive(), LimitsId: p.GetLimitsId()}, nil
 	}
-	return &rpgv1.Player{Id: in.GetId()}, nil
+	return &rpgv1.PlayerView{Id: in.GetId()}, nil
 }
 
 func (f *fake) UpdatePlayer(ctx context.Context, in *rpgv1.UpdatePlayerRequest) (*rpgv1.Player, error) {

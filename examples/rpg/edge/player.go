@@ -3,6 +3,8 @@ package edge
 import (
 	"context"
 
+	"google.golang.org/protobuf/types/known/emptypb"
+
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 )
@@ -20,11 +22,11 @@ func (s *service) CreatePlayer(ctx context.Context, in *rpgv1.CreatePlayerReques
 }
 
 // ReadPlayer implements rpgv1.RpgServiceServer.
-func (s *service) ReadPlayer(ctx context.Context, in *rpgv1.ReadPlayerRequest) (*rpgv1.Player, error) {
+func (s *service) ReadPlayer(ctx context.Context, in *rpgv1.ReadPlayerRequest) (*rpgv1.PlayerView, error) {
 	if err := need("id", in.GetId()); err != nil {
 		return nil, err
 	}
-	return one(ctx, s, rpgv1.PlayerRead(in.GetId()))
+	return one(ctx, s, rpgv1.PlayerShow(in.GetId(), &emptypb.Empty{}))
 }
 
 // UpdatePlayer implements rpgv1.RpgServiceServer.

@@ -74,7 +74,7 @@ func (r *runner) read(ctx context.Context, p plan) outcome {
 	if p.player {
 		want := r.model.players[p.lhs/perPlayer]
 		got, err := r.client.ReadPlayer(ctx, &rpgv1.ReadPlayerRequest{Id: want.GetId()})
-		if err == nil && !samePlayer(got, want) {
+		if err == nil && !r.model.samePlayer(got, want, p.lhs/perPlayer) {
 			r.model.wrong("player %s was answered as %v", want.GetId(), got)
 		}
 		return r.readOutcome("player "+want.GetId(), err)
@@ -160,7 +160,19 @@ func (r *runner) end(ctx context.Context, o *operation, err error) outcome {
 	return how
 }
 
-// samePlayer compares what the simulation knows of a player.
-func samePlayer(a, b *rpgv1.Player) bool {
-	return a.GetId() == b.GetId() && a.GetUsername() == b.GetUsername() && a.GetActive() == b.GetActive() && a.GetLimitsId() == b.GetLimitsId()
+// samePlayer compares what the simulation knows of player number n, its
+// characters included.
+func (m *model) samePlayer(got *rpgv1.PlayerView, want *rpgv1.Player, n int) bool {
+	have := map[string]string{}
+	for _, c := range got.GetCharacters() {
+		have[c.GetId()] = c.GetFullname()
+	}
+	accounts := m.accounts[n*perPlayer : min((n+1)*perPlayer, len(m.accounts))]
+	for _, a := range accounts {
+		if have[a.character.GetId()] != a.character.GetFullname() {
+			return false
+		}
+	}
+	return len(have) == len(accounts) && got.GetId() == want.GetId() && got.GetUsername() == want.GetUsername() &&
+		got.GetActive() == want.GetActive() && got.GetLimitsId() == want.GetLimitsId()
 }

@@ -78,7 +78,7 @@ func (s *simulation) readAll(ctx context.Context) (state, error) {
 			if err == nil {
 				mu.Lock()
 				defer mu.Unlock()
-				out.players[p.GetId()] = got
+				out.players[p.GetId()] = &rpgv1.Player{Id: got.GetId(), Username: got.GetUsername(), Active: got.GetActive(), LimitsId: got.GetLimitsId()}
 			}
 			return err
 		})

@@ -29,7 +29,7 @@ func TestAnswers(t *testing.T) {
 	s := serve(t, rpg())
 	s.answer = func(method string, _ proto.Message) (proto.Message, error) {
 		if method == "ReadPlayer" {
-			return &rpgv1.Player{Id: "p", Username: "a\x1b[31mb\u009b\u202e\n\u0085<é>"}, nil
+			return &rpgv1.PlayerView{Id: "p", Username: "a\x1b[31mb\u009b\u202e\n\u0085<é>"}, nil
 		}
 		return &rpgv1.Character{Id: "c", Fullname: ` "x"`, Active: true, Currency: &rpgv1.Currency{Gold: -5}, Items: []*rpgv1.Item{{Id: "i1", Description: "sword"}, {Id: "i2"}}}, nil
 	}
@@ -53,12 +53,12 @@ items:
 		t.Errorf("exit %d %s\n%s", o.code, o.err, o.out)
 	}
 	o = s.run(t, rpg(), "read", "player", "id=p")
-	if want := "id:        p\nusername:  \"a\\x1b[31mb\\u009b\\u202e\\n\\u0085<é>\"\nactive:    false\nlimits_id: \"\"\n"; o.out != want {
+	if want := "id:         p\nusername:   \"a\\x1b[31mb\\u009b\\u202e\\n\\u0085<é>\"\nactive:     false\nlimits_id:  \"\"\ncharacters: []\n"; o.out != want {
 		t.Errorf("got  %q\nwant %q", o.out, want)
 	}
 	// JSON is for programs, and as safe to look at.
 	o = s.run(t, rpg(), "read", "player", "id=p", "--json")
-	var back rpgv1.Player
+	var back rpgv1.PlayerView
 	if err := protojson.Unmarshal([]byte(o.out), &back); err != nil || back.GetUsername() != "a\x1b[31mb\u009b\u202e\n\u0085<é>" {
 		t.Errorf("JSON does not read back: %v %q", err, o.out)
 	}

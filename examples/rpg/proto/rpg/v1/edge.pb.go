@@ -656,12 +656,13 @@ const file_rpg_v1_edge_proto_rawDesc = "" +
 	"\x03rhs\x18\x02 \x01(\v2\x11.rpg.v1.TradeSideR\x03rhs\"Y\n" +
 	"\rTradeResponse\x12#\n" +
 	"\x03lhs\x18\x01 \x01(\v2\x11.rpg.v1.CharacterR\x03lhs\x12#\n" +
-	"\x03rhs\x18\x02 \x01(\v2\x11.rpg.v1.CharacterR\x03rhs2\xfe\t\n" +
+	"\x03rhs\x18\x02 \x01(\v2\x11.rpg.v1.CharacterR\x03rhs2\x82\n" +
+	"\n" +
 	"\n" +
 	"RpgService\x12u\n" +
-	"\fCreatePlayer\x12\x1b.rpg.v1.CreatePlayerRequest\x1a\x0e.rpg.v1.Player\"8\x82\xd3\xe4\x93\x022:\x06playerZ\x1b:\x06player\"\x11/v1/player/create\"\v/v1/players\x12i\n" +
+	"\fCreatePlayer\x12\x1b.rpg.v1.CreatePlayerRequest\x1a\x0e.rpg.v1.Player\"8\x82\xd3\xe4\x93\x022:\x06playerZ\x1b:\x06player\"\x11/v1/player/create\"\v/v1/players\x12m\n" +
 	"\n" +
-	"ReadPlayer\x12\x19.rpg.v1.ReadPlayerRequest\x1a\x0e.rpg.v1.Player\"0\x82\xd3\xe4\x93\x02*Z\x16\x12\x14/v1/player/read/{id}\x12\x10/v1/players/{id}\x12\x81\x01\n" +
+	"ReadPlayer\x12\x19.rpg.v1.ReadPlayerRequest\x1a\x12.rpg.v1.PlayerView\"0\x82\xd3\xe4\x93\x02*Z\x16\x12\x14/v1/player/read/{id}\x12\x10/v1/players/{id}\x12\x81\x01\n" +
 	"\fUpdatePlayer\x12\x1b.rpg.v1.UpdatePlayerRequest\x1a\x0e.rpg.v1.Player\"D\x82\xd3\xe4\x93\x02>:\x06playerZ\x1b:\x06player\"\x11/v1/player/update2\x17/v1/players/{player.id}\x12o\n" +
 	"\fDeletePlayer\x12\x1b.rpg.v1.DeletePlayerRequest\x1a\x0e.rpg.v1.Player\"2\x82\xd3\xe4\x93\x02,Z\x18\"\x16/v1/player/delete/{id}*\x10/v1/players/{id}\x12\x8a\x01\n" +
 	"\x0fCreateCharacter\x12\x1e.rpg.v1.CreateCharacterRequest\x1a\x11.rpg.v1.Character\"D\x82\xd3\xe4\x93\x02>:\tcharacterZ!:\tcharacter\"\x14/v1/character/create\"\x0e/v1/characters\x12x\n" +
@@ -702,6 +703,7 @@ var file_rpg_v1_edge_proto_goTypes = []any{
 	(*Character)(nil),              // 14: rpg.v1.Character
 	(*Currency)(nil),               // 15: rpg.v1.Currency
 	(*Item)(nil),                   // 16: rpg.v1.Item
+	(*PlayerView)(nil),             // 17: rpg.v1.PlayerView
 }
 var file_rpg_v1_edge_proto_depIdxs = []int32{
 	12, // 0: rpg.v1.CreatePlayerRequest.player:type_name -> rpg.v1.Player
@@ -729,7 +731,7 @@ var file_rpg_v1_edge_proto_depIdxs = []int32{
 	8,  // 22: rpg.v1.RpgService.FundCharacter:input_type -> rpg.v1.FundCharacterRequest
 	10, // 23: rpg.v1.RpgService.Trade:input_type -> rpg.v1.TradeRequest
 	12, // 24: rpg.v1.RpgService.CreatePlayer:output_type -> rpg.v1.Player
-	12, // 25: rpg.v1.RpgService.ReadPlayer:output_type -> rpg.v1.Player
+	17, // 25: rpg.v1.RpgService.ReadPlayer:output_type -> rpg.v1.PlayerView
 	12, // 26: rpg.v1.RpgService.UpdatePlayer:output_type -> rpg.v1.Player
 	12, // 27: rpg.v1.RpgService.DeletePlayer:output_type -> rpg.v1.Player
 	14, // 28: rpg.v1.RpgService.CreateCharacter:output_type -> rpg.v1.Character

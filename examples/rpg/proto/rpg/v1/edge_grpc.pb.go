@@ -39,19 +39,21 @@ const (
 type RpgServiceClient interface {
 	// Creates a player. Without an id one is made.
 	CreatePlayer(ctx context.Context, in *CreatePlayerRequest, opts ...grpc.CallOption) (*Player, error)
-	// Returns a player.
-	ReadPlayer(ctx context.Context, in *ReadPlayerRequest, opts ...grpc.CallOption) (*Player, error)
+	// Returns a player with its characters.
+	ReadPlayer(ctx context.Context, in *ReadPlayerRequest, opts ...grpc.CallOption) (*PlayerView, error)
 	// Changes the fields of a player that are named by update_mask, or all that
 	// the request sets.
 	UpdatePlayer(ctx context.Context, in *UpdatePlayerRequest, opts ...grpc.CallOption) (*Player, error)
-	// Deletes a player and returns what it was.
+	// Deletes a player that has no characters, and returns what it was.
 	DeletePlayer(ctx context.Context, in *DeletePlayerRequest, opts ...grpc.CallOption) (*Player, error)
-	// Creates a character. Without an id one is made.
+	// Creates a character of a player that exists and has not reached its limit.
+	// Without an id one is made.
 	CreateCharacter(ctx context.Context, in *CreateCharacterRequest, opts ...grpc.CallOption) (*Character, error)
 	// Returns a character.
 	ReadCharacter(ctx context.Context, in *ReadCharacterRequest, opts ...grpc.CallOption) (*Character, error)
 	// Changes the fields of a character that are named by update_mask, or all
-	// that the request sets.
+	// that the request sets. With another player_id it moves to that player, if
+	// the player exists and has not reached its limit.
 	UpdateCharacter(ctx context.Context, in *UpdateCharacterRequest, opts ...grpc.CallOption) (*Character, error)
 	// Deletes a character and returns what it was.
 	DeleteCharacter(ctx context.Context, in *DeleteCharacterRequest, opts ...grpc.CallOption) (*Character, error)
@@ -80,9 +82,9 @@ func (c *rpgServiceClient) CreatePlayer(ctx context.Context, in *CreatePlayerReq
 	return out, nil
 }
 
-func (c *rpgServiceClient) ReadPlayer(ctx context.Context, in *ReadPlayerRequest, opts ...grpc.CallOption) (*Player, error) {
+func (c *rpgServiceClient) ReadPlayer(ctx context.Context, in *ReadPlayerRequest, opts ...grpc.CallOption) (*PlayerView, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(Player)
+	out := new(PlayerView)
 	err := c.cc.Invoke(ctx, RpgService_ReadPlayer_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -176,19 +178,21 @@ func (c *rpgServiceClient) Trade(ctx context.Context, in *TradeRequest, opts ...
 type RpgServiceServer interface {
 	// Creates a player. Without an id one is made.
 	CreatePlayer(context.Context, *CreatePlayerRequest) (*Player, error)
-	// Returns a player.
-	ReadPlayer(context.Context, *ReadPlayerRequest) (*Player, error)
+	// Returns a player with its characters.
+	ReadPlayer(context.Context, *ReadPlayerRequest) (*PlayerView, error)
 	// Changes the fields of a player that are named by update_mask, or all that
 	// the request sets.
 	UpdatePlayer(context.Context, *UpdatePlayerRequest) (*Player, error)
-	// Deletes a player and returns what it was.
+	// Deletes a player that has no characters, and returns what it was.
 	DeletePlayer(context.Context, *DeletePlayerRequest) (*Player, error)
-	// Creates a character. Without an id one is made.
+	// Creates a character of a player that exists and has not reached its limit.
+	// Without an id one is made.
 	CreateCharacter(context.Context, *CreateCharacterRequest) (*Character, error)
 	// Returns a character.
 	ReadCharacter(context.Context, *ReadCharacterRequest) (*Character, error)
 	// Changes the fields of a character that are named by update_mask, or all
-	// that the request sets.
+	// that the request sets. With another player_id it moves to that player, if
+	// the player exists and has not reached its limit.
 	UpdateCharacter(context.Context, *UpdateCharacterRequest) (*Character, error)
 	// Deletes a character and returns what it was.
 	DeleteCharacter(context.Context, *DeleteCharacterRequest) (*Character, error)
@@ -210,7 +214,7 @@ type UnimplementedRpgServiceServer struct{}
 func (UnimplementedRpgServiceServer) CreatePlayer(context.Context, *CreatePlayerRequest) (*Player, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreatePlayer not implemented")
 }
-func (UnimplementedRpgServiceServer) ReadPlayer(context.Context, *ReadPlayerRequest) (*Player, error) {
+func (UnimplementedRpgServiceServer) ReadPlayer(context.Context, *ReadPlayerRequest) (*PlayerView, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReadPlayer not implemented")
 }
 func (UnimplementedRpgServiceServer) UpdatePlayer(context.Context, *UpdatePlayerRequest) (*Player, error) {

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: rpg/v1/model.proto
 
-// The data model: two Concerns and their commands.
+// The data model: two Concerns and their commands, and a config Concern.
 
 package rpgv1
 
@@ -12,6 +12,7 @@ import (
 	_ "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -25,11 +26,12 @@ const (
 )
 
 type Player struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Username      string                 `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
-	Active        bool                   `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
-	LimitsId      string                 `protobuf:"bytes,4,opt,name=limits_id,json=limitsId,proto3" json:"limits_id,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Username string                 `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
+	Active   bool                   `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
+	// The Limits of the player; those called "default" if it is empty.
+	LimitsId      string `protobuf:"bytes,4,opt,name=limits_id,json=limitsId,proto3" json:"limits_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -92,6 +94,59 @@ func (x *Player) GetLimitsId() string {
 	return ""
 }
 
+// Limits are what players may have at most.
+type Limits struct {
+	state                  protoimpl.MessageState `protogen:"open.v1"`
+	Id                     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	MaxCharactersPerPlayer int32                  `protobuf:"varint,2,opt,name=max_characters_per_player,json=maxCharactersPerPlayer,proto3" json:"max_characters_per_player,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_rpg_v1_model_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_rpg_v1_model_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_rpg_v1_model_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Limits) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Limits) GetMaxCharactersPerPlayer() int32 {
+	if x != nil {
+		return x.MaxCharactersPerPlayer
+	}
+	return 0
+}
+
 type Currency struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gold          int64                  `protobuf:"varint,1,opt,name=gold,proto3" json:"gold,omitempty"`
@@ -104,7 +159,7 @@ type Currency struct {
 
 func (x *Currency) Reset() {
 	*x = Currency{}
-	mi := &file_rpg_v1_model_proto_msgTypes[1]
+	mi := &file_rpg_v1_model_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -116,7 +171,7 @@ func (x *Currency) String() string {
 func (*Currency) ProtoMessage() {}
 
 func (x *Currency) ProtoReflect() protoreflect.Message {
-	mi := &file_rpg_v1_model_proto_msgTypes[1]
+	mi := &file_rpg_v1_model_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -129,7 +184,7 @@ func (x *Currency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Currency.ProtoReflect.Descriptor instead.
 func (*Currency) Descriptor() ([]byte, []int) {
-	return file_rpg_v1_model_proto_rawDescGZIP(), []int{1}
+	return file_rpg_v1_model_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Currency) GetGold() int64 {
@@ -170,7 +225,7 @@ type Item struct {
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_rpg_v1_model_proto_msgTypes[2]
+	mi := &file_rpg_v1_model_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -182,7 +237,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_rpg_v1_model_proto_msgTypes[2]
+	mi := &file_rpg_v1_model_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -195,7 +250,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_rpg_v1_model_proto_rawDescGZIP(), []int{2}
+	return file_rpg_v1_model_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Item) GetId() string {
@@ -226,7 +281,7 @@ type Character struct {
 
 func (x *Character) Reset() {
 	*x = Character{}
-	mi := &file_rpg_v1_model_proto_msgTypes[3]
+	mi := &file_rpg_v1_model_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +293,7 @@ func (x *Character) String() string {
 func (*Character) ProtoMessage() {}
 
 func (x *Character) ProtoReflect() protoreflect.Message {
-	mi := &file_rpg_v1_model_proto_msgTypes[3]
+	mi := &file_rpg_v1_model_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +306,7 @@ func (x *Character) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Character.ProtoReflect.Descriptor instead.
 func (*Character) Descriptor() ([]byte, []int) {
-	return file_rpg_v1_model_proto_rawDescGZIP(), []int{3}
+	return file_rpg_v1_model_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Character) GetId() string {
@@ -307,7 +362,7 @@ type Funds struct {
 
 func (x *Funds) Reset() {
 	*x = Funds{}
-	mi := &file_rpg_v1_model_proto_msgTypes[4]
+	mi := &file_rpg_v1_model_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +374,7 @@ func (x *Funds) String() string {
 func (*Funds) ProtoMessage() {}
 
 func (x *Funds) ProtoReflect() protoreflect.Message {
-	mi := &file_rpg_v1_model_proto_msgTypes[4]
+	mi := &file_rpg_v1_model_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +387,7 @@ func (x *Funds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Funds.ProtoReflect.Descriptor instead.
 func (*Funds) Descriptor() ([]byte, []int) {
-	return file_rpg_v1_model_proto_rawDescGZIP(), []int{4}
+	return file_rpg_v1_model_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Funds) GetCurrency() *Currency {
@@ -349,16 +404,202 @@ func (x *Funds) GetItems() []*Item {
 	return nil
 }
 
+// CharacterSummary is what a player knows of a character.
+type CharacterSummary struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Fullname      string                 `protobuf:"bytes,2,opt,name=fullname,proto3" json:"fullname,omitempty"`
+	Active        bool                   `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharacterSummary) Reset() {
+	*x = CharacterSummary{}
+	mi := &file_rpg_v1_model_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharacterSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharacterSummary) ProtoMessage() {}
+
+func (x *CharacterSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_rpg_v1_model_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharacterSummary.ProtoReflect.Descriptor instead.
+func (*CharacterSummary) Descriptor() ([]byte, []int) {
+	return file_rpg_v1_model_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CharacterSummary) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CharacterSummary) GetFullname() string {
+	if x != nil {
+		return x.Fullname
+	}
+	return ""
+}
+
+func (x *CharacterSummary) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+// PlayerView is a player with its characters.
+type PlayerView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Username      string                 `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
+	Active        bool                   `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
+	LimitsId      string                 `protobuf:"bytes,4,opt,name=limits_id,json=limitsId,proto3" json:"limits_id,omitempty"`
+	Characters    []*CharacterSummary    `protobuf:"bytes,5,rep,name=characters,proto3" json:"characters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlayerView) Reset() {
+	*x = PlayerView{}
+	mi := &file_rpg_v1_model_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlayerView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlayerView) ProtoMessage() {}
+
+func (x *PlayerView) ProtoReflect() protoreflect.Message {
+	mi := &file_rpg_v1_model_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlayerView.ProtoReflect.Descriptor instead.
+func (*PlayerView) Descriptor() ([]byte, []int) {
+	return file_rpg_v1_model_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PlayerView) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PlayerView) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *PlayerView) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *PlayerView) GetLimitsId() string {
+	if x != nil {
+		return x.LimitsId
+	}
+	return ""
+}
+
+func (x *PlayerView) GetCharacters() []*CharacterSummary {
+	if x != nil {
+		return x.Characters
+	}
+	return nil
+}
+
+// CharacterRef names a character.
+type CharacterRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharacterRef) Reset() {
+	*x = CharacterRef{}
+	mi := &file_rpg_v1_model_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharacterRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharacterRef) ProtoMessage() {}
+
+func (x *CharacterRef) ProtoReflect() protoreflect.Message {
+	mi := &file_rpg_v1_model_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharacterRef.ProtoReflect.Descriptor instead.
+func (*CharacterRef) Descriptor() ([]byte, []int) {
+	return file_rpg_v1_model_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CharacterRef) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 var File_rpg_v1_model_proto protoreflect.FileDescriptor
 
 const file_rpg_v1_model_proto_rawDesc = "" +
 	"\n" +
-	"\x12rpg/v1/model.proto\x12\x06rpg.v1\x1a\x15rkcy/v1/options.proto\"\x7f\n" +
+	"\x12rpg/v1/model.proto\x12\x06rpg.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x15rkcy/v1/options.proto\"\x81\x01\n" +
 	"\x06Player\x12\x16\n" +
-	"\x02id\x18\x01 \x01(\tB\x06\xaa\x86\x19\x02\b\x01R\x02id\x12\"\n" +
-	"\busername\x18\x02 \x01(\tB\x06\xaa\x86\x19\x02\x10\x01R\busername\x12\x16\n" +
+	"\x02id\x18\x01 \x01(\tB\x06\xaa\x86\x19\x02\b\x01R\x02id\x12$\n" +
+	"\busername\x18\x02 \x01(\tB\b\xaa\x86\x19\x04\x10\x01 \x01R\busername\x12\x16\n" +
 	"\x06active\x18\x03 \x01(\bR\x06active\x12\x1b\n" +
-	"\tlimits_id\x18\x04 \x01(\tR\blimitsId:\x04\xa2\x86\x19\x00\"u\n" +
+	"\tlimits_id\x18\x04 \x01(\tR\blimitsId:\x04\xa2\x86\x19\x00\"c\n" +
+	"\x06Limits\x12\x16\n" +
+	"\x02id\x18\x01 \x01(\tB\x06\xaa\x86\x19\x02\b\x01R\x02id\x129\n" +
+	"\x19max_characters_per_player\x18\x02 \x01(\x05R\x16maxCharactersPerPlayer:\x06\xa2\x86\x19\x02\x18\x01\"u\n" +
 	"\bCurrency\x12\x12\n" +
 	"\x04gold\x18\x01 \x01(\x03R\x04gold\x12\x1b\n" +
 	"\tfaction_0\x18\x02 \x01(\x03R\bfaction0\x12\x1b\n" +
@@ -366,17 +607,36 @@ const file_rpg_v1_model_proto_rawDesc = "" +
 	"\tfaction_2\x18\x04 \x01(\x03R\bfaction2\"8\n" +
 	"\x04Item\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
-	"\vdescription\x18\x02 \x01(\tR\vdescription\"\xd4\x01\n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\"\xee\x01\n" +
 	"\tCharacter\x12\x16\n" +
-	"\x02id\x18\x01 \x01(\tB\x06\xaa\x86\x19\x02\b\x01R\x02id\x12#\n" +
-	"\tplayer_id\x18\x02 \x01(\tB\x06\xaa\x86\x19\x02\x10\x01R\bplayerId\x12\x1a\n" +
+	"\x02id\x18\x01 \x01(\tB\x06\xaa\x86\x19\x02\b\x01R\x02id\x12=\n" +
+	"\tplayer_id\x18\x02 \x01(\tB \xaa\x86\x19\x1c\x10\x01*\x06Player2\bfullname2\x06activeR\bplayerId\x12\x1a\n" +
 	"\bfullname\x18\x03 \x01(\tR\bfullname\x12\x16\n" +
 	"\x06active\x18\x04 \x01(\bR\x06active\x12,\n" +
 	"\bcurrency\x18\x05 \x01(\v2\x10.rpg.v1.CurrencyR\bcurrency\x12\"\n" +
 	"\x05items\x18\x06 \x03(\v2\f.rpg.v1.ItemR\x05items:\x04\xa2\x86\x19\x00\"Y\n" +
 	"\x05Funds\x12,\n" +
 	"\bcurrency\x18\x01 \x01(\v2\x10.rpg.v1.CurrencyR\bcurrency\x12\"\n" +
-	"\x05items\x18\x02 \x03(\v2\f.rpg.v1.ItemR\x05items2\xab\x01\n" +
+	"\x05items\x18\x02 \x03(\v2\f.rpg.v1.ItemR\x05items\"V\n" +
+	"\x10CharacterSummary\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bfullname\x18\x02 \x01(\tR\bfullname\x12\x16\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\"\xa7\x01\n" +
+	"\n" +
+	"PlayerView\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\busername\x18\x02 \x01(\tR\busername\x12\x16\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\x12\x1b\n" +
+	"\tlimits_id\x18\x04 \x01(\tR\blimitsId\x128\n" +
+	"\n" +
+	"characters\x18\x05 \x03(\v2\x18.rpg.v1.CharacterSummaryR\n" +
+	"characters\"\x1e\n" +
+	"\fCharacterRef\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id2\x98\x01\n" +
+	"\x0ePlayerCommands\x12:\n" +
+	"\x04Show\x12\x16.google.protobuf.Empty\x1a\x12.rpg.v1.PlayerView\"\x06\xba\x86\x19\x02\b\x01\x12<\n" +
+	"\fAddCharacter\x12\x14.rpg.v1.CharacterRef\x1a\x0e.rpg.v1.Player\"\x06\xba\x86\x19\x02\x18\x01\x1a\f\xb2\x86\x19\b\n" +
+	"\x06Player2\xab\x01\n" +
 	"\x11CharacterCommands\x12(\n" +
 	"\x04Fund\x12\r.rpg.v1.Funds\x1a\x11.rpg.v1.Character\x12*\n" +
 	"\n" +
@@ -396,30 +656,40 @@ func file_rpg_v1_model_proto_rawDescGZIP() []byte {
 	return file_rpg_v1_model_proto_rawDescData
 }
 
-var file_rpg_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_rpg_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_rpg_v1_model_proto_goTypes = []any{
-	(*Player)(nil),    // 0: rpg.v1.Player
-	(*Currency)(nil),  // 1: rpg.v1.Currency
-	(*Item)(nil),      // 2: rpg.v1.Item
-	(*Character)(nil), // 3: rpg.v1.Character
-	(*Funds)(nil),     // 4: rpg.v1.Funds
+	(*Player)(nil),           // 0: rpg.v1.Player
+	(*Limits)(nil),           // 1: rpg.v1.Limits
+	(*Currency)(nil),         // 2: rpg.v1.Currency
+	(*Item)(nil),             // 3: rpg.v1.Item
+	(*Character)(nil),        // 4: rpg.v1.Character
+	(*Funds)(nil),            // 5: rpg.v1.Funds
+	(*CharacterSummary)(nil), // 6: rpg.v1.CharacterSummary
+	(*PlayerView)(nil),       // 7: rpg.v1.PlayerView
+	(*CharacterRef)(nil),     // 8: rpg.v1.CharacterRef
+	(*emptypb.Empty)(nil),    // 9: google.protobuf.Empty
 }
 var file_rpg_v1_model_proto_depIdxs = []int32{
-	1, // 0: rpg.v1.Character.currency:type_name -> rpg.v1.Currency
-	2, // 1: rpg.v1.Character.items:type_name -> rpg.v1.Item
-	1, // 2: rpg.v1.Funds.currency:type_name -> rpg.v1.Currency
-	2, // 3: rpg.v1.Funds.items:type_name -> rpg.v1.Item
-	4, // 4: rpg.v1.CharacterCommands.Fund:input_type -> rpg.v1.Funds
-	4, // 5: rpg.v1.CharacterCommands.DebitFunds:input_type -> rpg.v1.Funds
-	4, // 6: rpg.v1.CharacterCommands.CreditFunds:input_type -> rpg.v1.Funds
-	3, // 7: rpg.v1.CharacterCommands.Fund:output_type -> rpg.v1.Character
-	4, // 8: rpg.v1.CharacterCommands.DebitFunds:output_type -> rpg.v1.Funds
-	3, // 9: rpg.v1.CharacterCommands.CreditFunds:output_type -> rpg.v1.Character
-	7, // [7:10] is the sub-list for method output_type
-	4, // [4:7] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2,  // 0: rpg.v1.Character.currency:type_name -> rpg.v1.Currency
+	3,  // 1: rpg.v1.Character.items:type_name -> rpg.v1.Item
+	2,  // 2: rpg.v1.Funds.currency:type_name -> rpg.v1.Currency
+	3,  // 3: rpg.v1.Funds.items:type_name -> rpg.v1.Item
+	6,  // 4: rpg.v1.PlayerView.characters:type_name -> rpg.v1.CharacterSummary
+	9,  // 5: rpg.v1.PlayerCommands.Show:input_type -> google.protobuf.Empty
+	8,  // 6: rpg.v1.PlayerCommands.AddCharacter:input_type -> rpg.v1.CharacterRef
+	5,  // 7: rpg.v1.CharacterCommands.Fund:input_type -> rpg.v1.Funds
+	5,  // 8: rpg.v1.CharacterCommands.DebitFunds:input_type -> rpg.v1.Funds
+	5,  // 9: rpg.v1.CharacterCommands.CreditFunds:input_type -> rpg.v1.Funds
+	7,  // 10: rpg.v1.PlayerCommands.Show:output_type -> rpg.v1.PlayerView
+	0,  // 11: rpg.v1.PlayerCommands.AddCharacter:output_type -> rpg.v1.Player
+	4,  // 12: rpg.v1.CharacterCommands.Fund:output_type -> rpg.v1.Character
+	5,  // 13: rpg.v1.CharacterCommands.DebitFunds:output_type -> rpg.v1.Funds
+	4,  // 14: rpg.v1.CharacterCommands.CreditFunds:output_type -> rpg.v1.Character
+	10, // [10:15] is the sub-list for method output_type
+	5,  // [5:10] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_rpg_v1_model_proto_init() }
@@ -433,9 +703,9 @@ func file_rpg_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpg_v1_model_proto_rawDesc), len(file_rpg_v1_model_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   9,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_rpg_v1_model_proto_goTypes,
 		DependencyIndexes: file_rpg_v1_model_proto_depIdxs,

@@ -11,6 +11,7 @@ import (
 	txn "github.com/rocketcycle/rocketcycle/pkg/txn"
 	v1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 	proto "google.golang.org/protobuf/proto"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 )
 
 // PlayerConcern is the name of the Concern whose instances are of type Player.
@@ -37,21 +38,79 @@ func PlayerDelete(id string) txn.TypedStep[*Player] {
 	return txn.NewStep(PlayerConcern, id, txn.CommandDelete, v1.Access_ACCESS_WRITE, &v1.Empty{}, func() *Player { return new(Player) })
 }
 
-// PlayerHandler is any type, or nil: the Concern has no commands of its own. Rules that are found on it:
+// PlayerShow is the step that runs Show on the Player with the given id.
+//
+// Returns the player with its characters.
+func PlayerShow(id string, in *emptypb.Empty) txn.TypedStep[*PlayerView] {
+	return txn.NewStep(PlayerConcern, id, "Show", v1.Access_ACCESS_READ, in, func() *PlayerView { return new(PlayerView) })
+}
+
+// PlayerAddCharacter is the step that runs AddCharacter on the Player with the given id.
+//
+// Makes sure that the player may have the character, which is created, or
+// comes over from another player, in the same transaction. It is not
+// read-only: of two that are added at the same time, the second has to know
+// of the first.
+func PlayerAddCharacter(id string, in *CharacterRef) txn.TypedStep[*Player] {
+	return txn.NewStep(PlayerConcern, id, "AddCharacter", v1.Access_ACCESS_WRITE, in, func() *Player { return new(Player) }).WithoutCompensation()
+}
+
+// PlayerHandler runs the commands of the Concern. Its methods are called concurrently, for different
+// instances. They may change the instance that they are given; one that returns an error changes nothing.
+//
+// A handler may also have these rules, which are asked before a provided command takes effect:
 //
 //	ValidateCreate(ctx concern.Context, in *Player) error
 //	ValidateUpdate(ctx concern.Context, before, after *Player) error
 //	ValidateDelete(ctx concern.Context, before *Player) error
 type PlayerHandler interface {
+	// Returns the player with its characters.
+	//
+	// Read-only: what it changes of the instance is dropped.
+	Show(ctx concern.Context, p *Player, in *emptypb.Empty) (*PlayerView, error)
+	// Makes sure that the player may have the character, which is created, or
+	// comes over from another player, in the same transaction. It is not
+	// read-only: of two that are added at the same time, the second has to know
+	// of the first.
+	AddCharacter(ctx concern.Context, p *Player, in *CharacterRef) (*Player, error)
 }
 
 // NewPlayer makes the definition of the Concern, with the commands and rules of h.
-// It panics if a rule of h has another signature.
+// It panics if h is nil, or if a rule of h has another signature.
 func NewPlayer(h PlayerHandler) concern.Definition {
+	if h == nil {
+		panic("NewPlayer: the handler is nil")
+	}
 	d := concern.Definition{
 		Name:  PlayerConcern,
 		New:   func() proto.Message { return new(Player) },
 		KeyOf: func(m proto.Message) string { return m.(*Player).GetId() },
+		Commands: []concern.Command{
+			{
+				Name:       "Show",
+				ReadOnly:   true,
+				NewPayload: func() proto.Message { return new(emptypb.Empty) },
+				NewResult:  func() proto.Message { return new(PlayerView) },
+				Run: func(ctx concern.Context, instance, payload proto.Message) (proto.Message, error) {
+					return h.Show(ctx, instance.(*Player), payload.(*emptypb.Empty))
+				},
+			},
+			{
+				Name:       "AddCharacter",
+				NewPayload: func() proto.Message { return new(CharacterRef) },
+				NewResult:  func() proto.Message { return new(Player) },
+				Run: func(ctx concern.Context, instance, payload proto.Message) (proto.Message, error) {
+					return h.AddCharacter(ctx, instance.(*Player), payload.(*CharacterRef))
+				},
+			},
+		},
+		Unique: []concern.Unique{
+			{
+				Field: "username",
+				Index: "player_username",
+				Value: func(m proto.Message) string { return m.(*Player).GetUsername() },
+			},
+		},
 	}
 	if v, ok := handler.Optional[interface {
 		ValidateCreate(concern.Context, *Player) error
@@ -77,6 +136,12 @@ func NewPlayer(h PlayerHandler) concern.Definition {
 	return d
 }
 
+// PlayerCharacters returns every Character that refers to the Player whose handler got ctx, in order of key. Of
+// each it has id, fullname and active.
+func PlayerCharacters(ctx concern.Context) ([]*Character, error) {
+	return concern.Related(ctx, CharacterConcern, func() *Character { return new(Character) })
+}
+
 // PlayerMapping says how each Player becomes a row of table player.
 func PlayerMapping() storage.Mapping {
 	newMessage := func() proto.Message { return new(Player) }
@@ -90,10 +155,36 @@ func PlayerMapping() storage.Mapping {
 			{Name: "active", Type: column.Boolean, NotNull: true},
 			{Name: "limits_id", Type: column.Text, NotNull: true},
 		},
-		New:    newMessage,
-		Encode: codec.Encode,
-		Decode: codec.Decode,
+		Related: true,
+		New:     newMessage,
+		Encode:  codec.Encode,
+		Decode:  codec.Decode,
 	}
+}
+
+// LimitsConcern is the name of the Concern whose instances are of type Limits.
+//
+// Limits are what players may have at most.
+const LimitsConcern = "limits"
+
+// NewLimitsConfig makes the definition of the config Concern. validate, where it is not nil, may refuse
+// an instance before it is published.
+func NewLimitsConfig(validate func(*Limits) error) concern.ConfigDefinition {
+	d := concern.ConfigDefinition{
+		Name:  LimitsConcern,
+		New:   func() proto.Message { return new(Limits) },
+		KeyOf: func(m proto.Message) string { return m.(*Limits).GetId() },
+	}
+	if validate != nil {
+		d.Validate = func(m proto.Message) error { return validate(m.(*Limits)) }
+	}
+	return d
+}
+
+// LimitsOf returns the Limits with the given id, as published when the batch of the handler that
+// got ctx began; ok is false if there is none.
+func LimitsOf(ctx concern.Context, id string) (found *Limits, ok bool) {
+	return concern.ConfigOf[*Limits](ctx, LimitsConcern, id)
 }
 
 // CharacterConcern is the name of the Concern whose instances are of type Character.
@@ -192,6 +283,14 @@ func NewCharacter(h CharacterHandler) concern.Definition {
 				Run: func(ctx concern.Context, instance, payload proto.Message) (proto.Message, error) {
 					return h.CreditFunds(ctx, instance.(*Character), payload.(*Funds))
 				},
+			},
+		},
+		Relations: []concern.Relation{
+			{
+				Field:     "player_id",
+				Parent:    PlayerConcern,
+				ParentKey: func(m proto.Message) string { return m.(*Character).GetPlayerId() },
+				Copy:      func(m proto.Message) proto.Message { return handler.Copy(m, 1, 3, 4) },
 			},
 		},
 	}

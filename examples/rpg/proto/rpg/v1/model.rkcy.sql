@@ -8,9 +8,18 @@ CREATE TABLE player (
     active       boolean     NOT NULL,
     limits_id    text        NOT NULL,
     rkcy_version bigint      NOT NULL,
-    rkcy_time    timestamptz NOT NULL
+    rkcy_time    timestamptz NOT NULL,
+    rkcy_related bytea
 );
 CREATE INDEX ON player USING hash (username);
+
+-- The values of Player.username that are taken.
+CREATE TABLE player_username (
+    value        text        PRIMARY KEY,
+    owner        text        NOT NULL,
+    rkcy_version bigint      NOT NULL,
+    rkcy_time    timestamptz NOT NULL
+);
 
 -- Character: the instances of Concern character.
 CREATE TABLE character (
