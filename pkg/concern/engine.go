@@ -34,6 +34,8 @@ type engineConfig struct {
 	// transactions that write are refused.
 	cacheBytes, overlayBytes int64
 	stateRecords             int
+	// parkedBytes bounds what may wait behind the holds of a partition.
+	parkedBytes int64
 	// claimBytes bounds the idempotency entries of a partition, each of which is
 	// kept for claimWindowMs.
 	claimBytes, claimWindowMs int64
@@ -83,6 +85,9 @@ type instanceRef struct {
 }
 
 func newEngine(cfg engineConfig) *engine {
+	if cfg.parkedBytes == 0 {
+		cfg.parkedBytes = 64 << 20
+	}
 	if cfg.claimBytes == 0 {
 		cfg.claimBytes = 64 << 20
 	}
@@ -143,9 +148,7 @@ func (e *engine) decode(r stream.Record) *input {
 	case *rkcyv1.ProcessRecord_Visit:
 		in.visit = k.Visit
 		if in.fault = txn.CheckVisit(k.Visit); in.fault == nil {
-			if c, key := txn.Instance(k.Visit); c != p.concern.commands.def.Name {
-				in.fault = fmt.Errorf("a visit to %s %q on a topic of %s", c, key, p.concern.commands.def.Name)
-			}
+			in.fault = e.checkPlace(p, k.Visit)
 		}
 	case *rkcyv1.ProcessRecord_Marker:
 		in.marker = k.Marker
@@ -169,6 +172,23 @@ func (e *engine) decode(r stream.Record) *input {
 		in.fault = fmt.Errorf("a process record of a kind that is not known here")
 	}
 	return in
+}
+
+// checkPlace returns an error if a visit has come to a partition that is not its
+// instance's: an instance has one owner.
+func (e *engine) checkPlace(p *partition, v *rkcyv1.Visit) error {
+	concern, key := txn.Instance(v)
+	if concern != p.concern.commands.def.Name {
+		return fmt.Errorf("a visit to %s %q on a topic of %s", concern, key, p.concern.commands.def.Name)
+	}
+	if v.GetClaim() {
+		key = txn.HomeKey(v.GetTxn().GetIdempotency().GetKey())
+	}
+	topic, partition, err := e.cfg.router.Route(concern, key)
+	if err == nil && topic == p.tp.Topic && partition != p.tp.Partition {
+		return fmt.Errorf("a visit to %s %q, which is at home in partition %d, has come to partition %d", concern, key, partition, p.tp.Partition)
+	}
+	return nil
 }
 
 // missing returns the instance that an input needs and the cache does not
@@ -286,8 +306,7 @@ func (e *engine) expire() {
 		}
 		slices.SortFunc(late, func(a, b *parked) int { return cmp.Compare(a.sequence, b.sequence) })
 		for _, w := range late {
-			p.touched = true
-			p.state.set(w.stateKey(), nil)
+			p.unpark(w)
 			if w.fault != nil {
 				e.reject(p, w.visit, w.fault)
 			} else {

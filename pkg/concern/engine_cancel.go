@@ -39,8 +39,7 @@ func (e *engine) cancel(p *partition, c *rkcyv1.Cancel) {
 		for _, w := range s.queue.Remove(func(w txn.Waiting[*parked]) bool {
 			return w.Age.ID == id && !txn.Undoing(w.Value.visit)
 		}) {
-			p.touched = true
-			p.state.set(w.Value.stateKey(), nil)
+			p.unpark(w.Value)
 			e.refuse(p, w.Value.visit, errCancelled())
 			e.woken = append(e.woken, wake{p, s})
 		}

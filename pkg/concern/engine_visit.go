@@ -74,6 +74,12 @@ func (e *engine) admit(p *partition, v *rkcyv1.Visit) {
 	case txn.Granted:
 		e.visit(p, v, key, write)
 	case txn.Wait:
+		if !request.HoldsOther && p.parkedBytes > e.cfg.parkedBytes {
+			e.stats.Shed++
+			e.refuse(p, v, txn.Errorf(txn.CodeResourceExhausted,
+				"%d MiB of transactions wait for instances that others hold, the limit here; try again later", p.parkedBytes>>20))
+			return
+		}
 		e.stats.Parked++
 		e.park(p, key, request, &parked{visit: v, key: key, write: write})
 	case txn.Dead:
@@ -159,8 +165,7 @@ func (e *engine) wake(p *partition, s *slot) {
 		if !ok {
 			break
 		}
-		p.touched = true
-		p.state.set(w.Value.stateKey(), nil)
+		p.unpark(w.Value)
 		v := w.Value.visit
 		switch {
 		case w.Value.fault != nil:

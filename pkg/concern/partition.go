@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
@@ -27,6 +29,8 @@ type partition struct {
 	watermark int64
 	// expiry is not after the earliest deadline of a parked visit, Unix ms.
 	expiry int64
+	// parkedBytes is the size of what waits behind holds.
+	parkedBytes int64
 	// Entries that changed in the batch in flight, in order.
 	changed []*entry
 
@@ -72,6 +76,7 @@ type parked struct {
 	// timed visits wait for a time, or are stuck, and not behind a hold. at is
 	// the place in the heap, -1 outside.
 	timed bool
+	bytes int64
 	dueMs int64
 	stuck bool
 	at    int
@@ -99,7 +104,17 @@ const never = math.MaxInt64
 // park queues a visit behind what holds its instance.
 func (p *partition) park(s *slot, r txn.Request, w *parked) {
 	s.queue.Park(r, w)
+	w.bytes = int64(proto.Size(w.visit))
+	p.parkedBytes += w.bytes
 	p.expiry = min(p.expiry, deadlineOf(w.visit))
+}
+
+// unpark notes that a visit does not wait behind a hold any more, and that the
+// log need not know of it.
+func (p *partition) unpark(w *parked) {
+	p.touched = true
+	p.parkedBytes -= w.bytes
+	p.state.set(w.stateKey(), nil)
 }
 
 func (p *partition) participant() *rkcyv1.Participant {
