@@ -13,6 +13,7 @@ import (
 	"github.com/rocketcycle/rocketcycle/examples/rpg/logic"
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/sim"
+	"github.com/rocketcycle/rocketcycle/pkg/concern"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/cli"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 )
@@ -29,9 +30,10 @@ func application() node.Application {
 			{Definition: rpgv1.NewPlayer(logic.Player{}), Mapping: rpgv1.PlayerMapping()},
 			{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: rpgv1.CharacterMapping()},
 		},
-		Services: edge.Services,
-		Service:  rpgv1.File_rpg_v1_edge_proto.Services().ByName("RpgService"),
-		OpenAPI:  rpgv1.OpenAPI,
+		ConfigConcerns: []concern.ConfigDefinition{rpgv1.NewLimitsConfig(logic.ValidateLimits)},
+		Services:       edge.Services,
+		Service:        rpgv1.File_rpg_v1_edge_proto.Services().ByName("RpgService"),
+		OpenAPI:        rpgv1.OpenAPI,
 		Examples: map[string]string{
 			"CreatePlayer":    "username=brock01",
 			"ReadPlayer":      "id=ID",
