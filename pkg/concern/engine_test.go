@@ -45,9 +45,33 @@ func newTable(t *testing.T) *table {
 	return x
 }
 
-// step is one command: "alpha/k0 Append". <n binds the result of step n.
+// request is a transaction besides its steps.
+type request struct {
+	timeout   time.Duration // default: an hour
+	saga      bool
+	notBefore time.Time
+	// key is an idempotency key, print the fingerprint.
+	key, print string
+}
+
+// send submits an isolated transaction. A step is one command: "alpha/k0
+// Append". <n binds the result of step n, !n skips the step if the result of
+// step n has paths, ~n if it has none, undo=Name names the compensation.
 func (x *table) send(timeout time.Duration, steps ...string) *simTxn {
+	return x.submitAs(request{timeout: timeout}, steps...)
+}
+
+func (x *table) submitAs(r request, steps ...string) *simTxn {
 	b := txn.New()
+	if r.saga {
+		b = txn.Saga()
+	}
+	if r.timeout == 0 {
+		r.timeout = time.Hour
+	}
+	if !r.notBefore.IsZero() {
+		b.NotBefore(r.notBefore)
+	}
 	s := &simTxn{}
 	var handles []*txn.Handle[*list]
 	for _, text := range steps {
@@ -58,34 +82,133 @@ func (x *table) send(timeout time.Duration, steps ...string) *simTxn {
 			access = rkcyv1.Access_ACCESS_READ
 		}
 		step := txn.NewStep(concern, key, f[1], access, &list{}, func() *list { return &list{} })
-		s.steps = append(s.steps, step.Step)
-		handles = append(handles, txn.Add(b, step))
-		if len(f) > 2 {
-			var from int
-			if _, err := fmt.Sscanf(f[2], "<%d", &from); err != nil {
-				x.t.Fatal(err)
-			}
-			txn.Bind(b, handles[from], "", handles[len(handles)-1], "")
+		if access == rkcyv1.Access_ACCESS_WRITE && (f[1] == "Append" || f[1] == "Refuse") {
+			step = step.CompensatedBy("Unappend")
 		}
+		for _, word := range f[2:] {
+			if name, ok := strings.CutPrefix(word, "undo="); ok {
+				step = step.CompensatedBy(name)
+			}
+			if word == "noundo" {
+				step = step.WithoutCompensation()
+			}
+		}
+		s.steps = append(s.steps, step.Step)
+		handle := txn.Add(b, step)
+		for _, word := range f[2:] {
+			var from int
+			if n, _ := fmt.Sscanf(word[1:], "%d", &from); n == 0 {
+				continue
+			}
+			switch word[0] {
+			case '<':
+				txn.Bind(b, handles[from], "", handle, "")
+			case '!':
+				txn.SkipWhen(b, handle, handles[from], "paths", txn.Set, nil)
+			case '~':
+				txn.SkipWhen(b, handle, handles[from], "paths", txn.NotSet, nil)
+			}
+		}
+		handles = append(handles, handle)
 	}
 	x.clock++
-	s.id = txn.ID{15: byte(x.clock)}
-	t, err := b.Build(s.id, x.now, x.now.Add(timeout), &rkcyv1.ReplyTo{})
+	s.id = txn.ID{14: byte(x.clock >> 8), 15: byte(x.clock)}
+	t, err := b.Build(s.id, x.now, x.now.Add(r.timeout), &rkcyv1.ReplyTo{})
 	if err != nil {
 		x.t.Fatal(err)
 	}
 	x.txns[s.id] = s
-	x.deliver(&rkcyv1.Visit{Txn: t, Attempt: 1})
+	v := &rkcyv1.Visit{Txn: t, Attempt: 1}
+	if r.key != "" {
+		concern, _ := txn.Instance(v)
+		t.Idempotency = &rkcyv1.Idempotency{
+			Key: r.key, Fingerprint: []byte(r.print), Home: &rkcyv1.Participant{Topic: processTopic(concern)},
+		}
+		v.Claim = true
+	}
+	x.deliver(v)
 	return s
 }
 
 func (x *table) deliver(v *rkcyv1.Visit) {
-	s := v.GetTxn().GetSteps()[v.GetTxn().GetVisits()[v.GetVisit()].GetSteps()[0]]
+	concern, key := txn.Instance(v)
 	value, err := proto.Marshal(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Visit{Visit: v}})
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	x.append([]stream.Record{{Topic: processTopic(s.GetConcern()), Key: []byte(s.GetKey()), Value: value}})
+	x.append([]stream.Record{{Topic: processTopic(concern), Key: []byte(key), Value: value}})
+}
+
+// tell appends a record to the process partitions of both Concerns.
+func (x *table) tell(r *rkcyv1.ProcessRecord) {
+	for _, c := range simConcerns {
+		x.append([]stream.Record{{Topic: processTopic(c), Value: x.marshal(r)}})
+	}
+}
+
+func (x *table) cancel(s *simTxn) {
+	x.tell(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Cancel{
+		Cancel: &rkcyv1.Cancel{TxnId: s.id[:], ExpiresMs: x.now.Add(2 * time.Hour).UnixMilli()},
+	}})
+}
+
+func (x *table) retry(s *simTxn) {
+	x.tell(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Retry{Retry: &rkcyv1.Retry{TxnId: s.id[:]}}})
+}
+
+// again delivers the record at the end of the process log of a Concern once
+// more.
+func (x *table) again(concern string) {
+	x.t.Helper()
+	records := x.read(stream.TopicPartition{Topic: processTopic(concern)}, 0)
+	if len(records) == 0 {
+		x.t.Fatal("the log is empty")
+	}
+	x.append(records[len(records)-1:])
+}
+
+// restAll lets both engines work until nothing is left to do, with the clock
+// going on while something waits for its time.
+func (x *table) restAll() {
+	x.t.Helper()
+	for range 10_000 {
+		x.rest()
+		next := int64(never)
+		for _, c := range simConcerns {
+			if p := x.part(c); p != nil && len(p.timers.due) > 0 {
+				next = min(next, p.timers.due[0].dueMs)
+			}
+		}
+		if next == never {
+			return
+		}
+		x.now = time.UnixMilli(max(next, x.now.UnixMilli()))
+	}
+	x.t.Fatal("does not come to rest")
+}
+
+// paths returns how often a transaction is in the committed state of an
+// instance.
+func (x *table) paths(at string, s *simTxn) (n int) {
+	states := x.history[at]
+	if len(states) == 0 {
+		return 0
+	}
+	for _, path := range states[len(states)-1].is.GetPaths() {
+		if path == s.id.String() {
+			n++
+		}
+	}
+	return n
+}
+
+func (x *table) wantPaths(s *simTxn, want int, at ...string) {
+	x.t.Helper()
+	for _, a := range at {
+		if n := x.paths(a, s); n != want {
+			x.t.Errorf("%v is in %s %d times, not %d", s.id, a, n, want)
+		}
+	}
 }
 
 // lastVisit returns the newest visit in the log of a Concern.
@@ -132,6 +255,37 @@ func (x *table) wantFree() {
 			x.t.Errorf("%s: %d slots, %d holds, %d live state records are left", c, len(p.slots), len(p.holds), len(p.state.live))
 		}
 	}
+}
+
+// forget lets the time pass in which cancels and idempotency keys are
+// remembered.
+func (x *table) forget() {
+	x.now = x.now.Add(48 * time.Hour)
+	x.restAll()
+}
+
+// batchOf lets an engine work on the next n records only.
+func (x *table) batchOf(concern string, n int) {
+	w := x.engines[concern]
+	tp := stream.TopicPartition{Topic: processTopic(concern)}
+	next := x.part(concern).next
+	whole := x.log[tp]
+	seen := 0
+	for i, r := range whole {
+		if r.Offset >= next && r.Topic != "control" {
+			if seen++; seen > n {
+				x.log[tp] = whole[:i]
+				rest := slices.Clone(whole[i:])
+				x.batch(w, true)
+				if len(x.log[tp]) != i {
+					x.t.Fatal("the batch wrote to its own partition")
+				}
+				x.log[tp] = append(x.log[tp], rest...)
+				return
+			}
+		}
+	}
+	x.batch(w, true)
 }
 
 func wantCode(t *testing.T, s *simTxn, code txn.Code) {

@@ -69,6 +69,28 @@ func listDefinition(name string) Definition {
 	}
 }
 
+// unappend is the compensation of Append, which the simulation may refuse.
+func (s *sim) unappend() Command {
+	return Command{
+		Name: "Unappend", NewPayload: newList, NewResult: newList,
+		Run: func(ctx Context, instance, _ proto.Message) (proto.Message, error) {
+			l, id := instance.(*list), ctx.TxnID()
+			s.undos = append(s.undos, id)
+			if s.unwilling != nil {
+				if err := s.unwilling(id); err != nil {
+					return nil, err
+				}
+			}
+			at := slices.Index(l.GetPaths(), id.String())
+			if at < 0 {
+				return nil, txn.Errorf(txn.CodeFailedPrecondition, "%v is not in the list", id)
+			}
+			l.Paths = slices.Delete(l.GetPaths(), at, at+1)
+			return &list{}, nil
+		},
+	}
+}
+
 // appended is what Append returns: the new list, and what it was given.
 func appended(l, payload *list) (*list, error) {
 	raw, err := proto.Marshal(payload)
@@ -107,6 +129,13 @@ type sim struct {
 	order        []*simTxn // in order of submission
 	stats        Stats
 
+	// noRoute is a Concern that does not exist.
+	noRoute string
+	// unwilling, where set, may refuse a compensation; undos are those that were
+	// asked for.
+	unwilling func(txn.ID) error
+	undos     []txn.ID
+
 	// Mechanisms switched off, to show that their absence is noticed.
 	holdsOff, windowOff, snapshotMarkOff, readToLSO bool
 }
@@ -138,7 +167,8 @@ type simTxn struct {
 	submitted int
 	answered  int
 	answers   int
-	response  *rkcyv1.Response
+	response  *rkcyv1.Response // the first answer
+	last      *rkcyv1.Response
 }
 
 func (x *simTxn) uses(command string) bool {
@@ -181,7 +211,9 @@ func newSim(t *testing.T, seed uint64) *sim {
 		s.stateRecords, s.reach = 1<<30, 1<<30
 	}
 	for _, c := range simConcerns {
-		set, err := newCommandSet(listDefinition(c))
+		def := listDefinition(c)
+		def.Commands = append(def.Commands, s.unappend())
+		set, err := newCommandSet(def)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,6 +254,9 @@ func (s *sim) unmarshal(raw []byte, m proto.Message) {
 }
 
 func (s *sim) Route(concern, key string) (string, int32, error) {
+	if concern == s.noRoute {
+		return "", 0, txn.Errorf(txn.CodeUnimplemented, "there is no Concern %s", concern)
+	}
 	return processTopic(concern), int32(key[1]-'0') % s.partitions, nil
 }
 
@@ -297,6 +332,7 @@ func (s *sim) respond(value []byte) {
 	r := &rkcyv1.Response{}
 	s.unmarshal(value, r)
 	x := s.txns[txn.ID(r.GetTxnId())]
+	x.last = r
 	if x.answers++; x.answers > 1 {
 		return
 	}
