@@ -25,7 +25,7 @@ func (e *engine) compensationRefused(p *partition, v *rkcyv1.Visit, err *txn.Err
 		again.Tries++
 	}
 	if again.GetTries() < compensationTries {
-		pause := min(int64(compensationPause)<<again.GetTries(), compensationPauseMax)
+		pause := min(int64(compensationPause)<<max(again.GetTries(), 1)>>1, compensationPauseMax)
 		e.wait(p, again, e.nowMs+pause, false)
 		return
 	}

@@ -293,3 +293,81 @@ func TestSagaCannotChangeAUniqueField(t *testing.T) {
 	x.wantPaths(s, 0, "alpha/k0", "beta/k0")
 	x.wantFree()
 }
+
+// A refused compensation is tried again after 100 ms, doubling, at most 10 s,
+// ten times. Then the saga is stuck and says so once; takeovers and snapshots
+// keep it, and a retry goes on.
+func TestSagaIsStuck(t *testing.T) {
+	x := newTable(t)
+	willing := false
+	x.unwilling = func(txn.ID) error {
+		if willing {
+			return nil
+		}
+		return txn.Errorf(txn.CodeFailedPrecondition, "not now")
+	}
+	s := x.submitAs(request{saga: true}, "alpha/k0 Append", "beta/k0 Refuse <0")
+	x.rest()
+	var pauses []int64
+	for len(x.part("alpha").timers.due) > 0 {
+		if s.answers > 0 {
+			t.Fatal("answered while it is tried")
+		}
+		due := x.part("alpha").timers.due[0].dueMs
+		pauses = append(pauses, due-x.now.UnixMilli())
+		x.now = time.UnixMilli(due - 1)
+		x.takeOver("alpha")
+		tries := len(x.undos)
+		x.rest()
+		if len(x.undos) != tries {
+			t.Error("tried too early")
+		}
+		x.now = time.UnixMilli(due)
+		x.rest()
+	}
+	if want := []int64{100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000}; !slices.Equal(pauses, want) {
+		t.Errorf("pauses of %v ms, want %v", pauses, want)
+	}
+	if len(x.undos) != compensationTries {
+		t.Errorf("tried %d times", len(x.undos))
+	}
+	wantSaga(t, s, txn.CodeFailedPrecondition, txn.SagaStuck)
+	if why := s.response.GetError().GetDetails()[txn.DetailRefusal]; !strings.Contains(why, "not now") {
+		t.Errorf("refused since %q", why)
+	}
+	for x.start[stream.TopicPartition{Topic: "state.alpha"}] == 0 {
+		x.send(time.Hour, "alpha/k1 Append", "beta/k1 Append")
+		x.restAll()
+	}
+	x.now = x.now.Add(time.Hour)
+	x.takeOver("alpha")
+	x.cancel(s) // is not for what is stuck
+	x.restAll()
+	if s.answers != 1 || len(x.part("alpha").waiting(s.id)) != 1 {
+		t.Fatalf("%d answers, %d stuck", s.answers, len(x.part("alpha").waiting(s.id)))
+	}
+
+	// A retry that does not help: stuck again, after ten tries more.
+	x.undos = nil
+	x.retry(s)
+	x.restAll()
+	if len(x.undos) != compensationTries || s.answers != 2 {
+		t.Errorf("%d tries, %d answers", len(x.undos), s.answers)
+	}
+	willing = true
+	x.takeOver("alpha")
+	x.retry(s)
+	x.retry(s) // twice is as good
+	x.restAll()
+	if s.answers != 3 || s.last.GetError().GetDetails()[txn.DetailSaga] != txn.SagaCompensated {
+		t.Errorf("%d answers, %v", s.answers, s.last)
+	}
+	x.wantPaths(s, 0, "alpha/k0")
+	x.forget()
+	x.wantFree()
+	x.retry(s)
+	x.restAll()
+	if s.answers != 3 {
+		t.Error("a retry of what has ended was answered")
+	}
+}
