@@ -42,11 +42,14 @@ func (e *engine) retry(p *partition, r *rkcyv1.Retry) {
 		if !w.stuck {
 			continue
 		}
-		w.visit.Tries = 0
 		p.timers.remove(w)
+		w.visit = &rkcyv1.Visit{
+			Txn: w.visit.GetTxn(), Attempt: w.visit.GetAttempt(), Visit: w.visit.GetVisit(), Results: w.visit.GetResults(), Undo: w.visit.GetUndo(),
+		}
 		w.stuck, w.dueMs = false, e.nowMs
 		p.timers.add(w)
-		p.touched = true
+		// It may have to be loaded first, and a next owner goes by the log.
+		p.recordTimed(w)
 		e.fire(p)
 	}
 }

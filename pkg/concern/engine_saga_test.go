@@ -371,3 +371,25 @@ func TestSagaIsStuck(t *testing.T) {
 		t.Error("a retry of what has ended was answered")
 	}
 }
+
+// The retry of a saga is in the log once its record is done with, also where
+// the worker dies before it could try.
+func TestRetrySurvivesATakeover(t *testing.T) {
+	x := newTable(t)
+	x.unwilling = func(txn.ID) error { return txn.Errorf(txn.CodeFailedPrecondition, "not now") }
+	s := x.submitAs(request{saga: true}, "alpha/k0 Append", "beta/k0 Refuse <0")
+	x.restAll()
+	wantSaga(t, s, txn.CodeFailedPrecondition, txn.SagaStuck)
+	x.unwilling = nil
+	x.persist(true)
+	x.takeOver("alpha")
+	for _, en := range x.part("alpha").instances {
+		x.engines["alpha"].engine.cache.remove(en) // the instance has to be read
+	}
+	x.retry(s)
+	x.work("alpha") // takes the record, wants the instance
+	x.takeOver("alpha")
+	x.restAll()
+	x.wantPaths(s, 0, "alpha/k0")
+	x.wantFree()
+}

@@ -62,9 +62,14 @@ func (e *engine) wait(p *partition, v *rkcyv1.Visit, dueMs int64, stuck bool) {
 	p.sequence++
 	w := &parked{sequence: p.sequence, visit: v, key: key, timed: true, dueMs: dueMs, stuck: stuck, at: -1}
 	p.timers.add(w)
+	p.recordTimed(w)
+}
+
+// recordTimed writes a visit that was put aside to the state topic.
+func (p *partition) recordTimed(w *parked) {
 	p.touched = true
 	p.state.set(w.stateKey(), &rkcyv1.StateRecord{Kind: &rkcyv1.StateRecord_Parked{Parked: &rkcyv1.Parked{
-		Sequence: w.sequence, Visit: v, Key: key, DueMs: dueMs, Stuck: stuck,
+		Sequence: w.sequence, Visit: w.visit, Key: w.key, DueMs: w.dueMs, Stuck: w.stuck,
 	}}})
 }
 
