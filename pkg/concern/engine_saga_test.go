@@ -393,3 +393,21 @@ func TestRetrySurvivesATakeover(t *testing.T) {
 	x.wantPaths(s, 0, "alpha/k0")
 	x.wantFree()
 }
+
+// A step later on names a Concern that does not exist: what has been done is
+// undone.
+func TestSagaThatLeadsNowhere(t *testing.T) {
+	for _, saga := range []bool{false, true} {
+		x := newTable(t)
+		x.noRoute = "gamma"
+		s := x.submitAs(request{saga: saga}, "alpha/k0 Append", "gamma/k0 Append <0")
+		x.restAll()
+		detail := ""
+		if saga {
+			detail = txn.SagaCompensated
+		}
+		wantSaga(t, s, txn.CodeUnimplemented, detail)
+		x.wantPaths(s, 0, "alpha/k0")
+		x.wantFree()
+	}
+}

@@ -459,7 +459,7 @@ func (e *engine) forward(v *rkcyv1.Visit) {
 	concern, key := txn.Instance(v)
 	topic, partition, err := e.cfg.router.Route(concern, key)
 	if err != nil {
-		e.settle(v, txn.Refuse(v, txn.AsError(err).With(txn.DetailConcern, concern)))
+		e.lost(v, txn.AsError(err).With(txn.DetailConcern, concern))
 		return
 	}
 	if p := e.parts[tpOf(&rkcyv1.Participant{Topic: topic, Partition: partition})]; p != nil && p.instances[key] != nil {
@@ -468,6 +468,23 @@ func (e *engine) forward(v *rkcyv1.Visit) {
 		return
 	}
 	e.send(topic, partition, key, v)
+}
+
+// lost ends the transaction of a visit that leads nowhere: a saga goes back.
+func (e *engine) lost(v *rkcyv1.Visit, err *txn.Error) {
+	t := txn.Refuse(v, err)
+	switch {
+	case txn.Undoing(v):
+		// No partition could keep it for another try.
+		e.cfg.logger.Error("a saga cannot be undone", "txn_id", txn.ID(v.GetTxn().GetId()).String(), "error", err)
+		t = txn.Stuck(v, err)
+	case t.Next != nil:
+		e.stats.Undone++
+		e.forward(t.Next)
+		return
+	}
+	e.stats.Refused++
+	e.settle(v, t)
 }
 
 func (e *engine) send(topic string, partition int32, key string, v *rkcyv1.Visit) {
