@@ -411,3 +411,17 @@ func TestSagaThatLeadsNowhere(t *testing.T) {
 		x.wantFree()
 	}
 }
+
+// The last visit of a saga only reads. When it comes again, to another owner,
+// nothing is answered twice.
+func TestReadingVisitsOfASagaAreRemembered(t *testing.T) {
+	x := newTable(t)
+	s := x.submitAs(request{saga: true}, "alpha/k0 Append", "beta/k0 Look", "beta/k0 read")
+	x.rest()
+	wantSaga(t, s, 0, "")
+	x.again("beta")
+	x.takeOver("beta")
+	x.restAll()
+	wantSaga(t, s, 0, "")
+	x.wantFree()
+}

@@ -278,7 +278,7 @@ func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string, write bool) {
 		own.change, own.pending = change, pending
 	case write:
 		e.store(p, pending, change)
-	case len(v.GetParticipants()) > 0:
+	case !e.lone(p, v):
 		// The commit point must not be passed twice, and a visit that only
 		// reads leaves no change to tell.
 		p.state.trace(holdKey(id, v.GetAttempt(), v.GetVisit()))
