@@ -425,3 +425,36 @@ func TestReadingVisitsOfASagaAreRemembered(t *testing.T) {
 	wantSaga(t, s, 0, "")
 	x.wantFree()
 }
+
+// An error of a handler with more details than fit does not hide that the saga
+// is stuck.
+func TestStuckShowsBesideManyDetails(t *testing.T) {
+	def := listDefinition("beta")
+	for i := range def.Commands {
+		if def.Commands[i].Name == "Refuse" {
+			run := def.Commands[i].Run
+			def.Commands[i].Run = func(ctx Context, m, p proto.Message) (proto.Message, error) {
+				_, err := run(ctx, m, p)
+				e := txn.AsError(err)
+				for n := range 100 {
+					e = e.With(fmt.Sprintf("detail%03d", n), "x")
+				}
+				return nil, e
+			}
+		}
+	}
+	x := newTable(t)
+	set, err := newCommandSet(def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.served[processTopic("beta")].commands = set
+	for _, want := range []string{txn.SagaCompensated, txn.SagaStuck} {
+		if want == txn.SagaStuck {
+			x.unwilling = func(txn.ID) error { return txn.Errorf(txn.CodeFailedPrecondition, "not now") }
+		}
+		s := x.submitAs(request{saga: true}, "alpha/k0 Append", "beta/k0 Refuse <0")
+		x.restAll()
+		wantSaga(t, s, txn.CodeFailedPrecondition, want)
+	}
+}
