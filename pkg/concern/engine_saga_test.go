@@ -458,3 +458,35 @@ func TestStuckShowsBesideManyDetails(t *testing.T) {
 		wantSaga(t, s, txn.CodeFailedPrecondition, want)
 	}
 }
+
+// The undo of a saga that has become as large as a record may be.
+func TestLargeSagaIsUndone(t *testing.T) {
+	def := listDefinition("alpha")
+	def.Commands = append(def.Commands, Command{
+		Name: "Large", NewPayload: newList, NewResult: newList,
+		Run: func(_ Context, m, p proto.Message) (proto.Message, error) {
+			return &list{Paths: []string{strings.Repeat("x", txn.MaxRecordBytes/2-2000)}}, nil
+		},
+	}, newTable(t).unappend())
+	x := newTable(t)
+	set, err := newCommandSet(def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.served[processTopic("alpha")].commands = set
+	def = listDefinition("beta")
+	for i := range def.Commands {
+		if def.Commands[i].Name == "Refuse" {
+			def.Commands[i].Run = func(Context, proto.Message, proto.Message) (proto.Message, error) {
+				return nil, txn.Errorf(txn.CodeFailedPrecondition, "%s", strings.Repeat("x", 8000))
+			}
+		}
+	}
+	if x.served[processTopic("beta")].commands, err = newCommandSet(def); err != nil {
+		t.Fatal(err)
+	}
+	s := x.submitAs(request{saga: true}, "alpha/k0 Append", "alpha/k0 Large noundo", "alpha/k1 Append", "alpha/k1 Large noundo", "beta/k0 Refuse <0")
+	x.restAll()
+	wantSaga(t, s, txn.CodeFailedPrecondition, txn.SagaCompensated)
+	x.wantFree()
+}

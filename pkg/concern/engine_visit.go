@@ -200,8 +200,9 @@ func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string, write bool) {
 		return
 	}
 	e.stats.Visits++
+	// Of an instance that this transaction makes, only its hold knows children.
 	related := base.GetRelated()
-	if en != nil {
+	if en != nil && en.instance.GetVersion() > 0 {
 		related = en.instance.GetRelated()
 	}
 	did, err := e.run(p, v, key, base, related)
@@ -261,7 +262,9 @@ func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string, write bool) {
 		if !saga {
 			t.Next.Related = tell
 		}
-		if n := proto.Size(t.Next); n > txn.MaxRecordBytes {
+		// The reason makes an undo larger than the visits before it, for which
+		// brokers have room; to refuse it would leave the saga stuck.
+		if n := proto.Size(t.Next); n > txn.MaxRecordBytes && !txn.Undoing(v) {
 			e.refuse(p, v, errTooLarge("transaction", n))
 			return
 		}
