@@ -490,3 +490,34 @@ func TestLargeSagaIsUndone(t *testing.T) {
 	wantSaga(t, s, txn.CodeFailedPrecondition, txn.SagaCompensated)
 	x.wantFree()
 }
+
+// What a saga has begun is gone on with, and undone, however much waits here.
+func TestSagaInTheMiddleIsNotShed(t *testing.T) {
+	x := newTable(t)
+	x.engines["alpha"].engine.cfg.parkedBytes = 1
+	front := x.send(time.Hour, "alpha/k0 Append", "alpha/k1 Append <0", "beta/k0 Append <1")
+	x.work("alpha")
+	waits := x.send(time.Hour, "alpha/k0 Append")
+	x.work("alpha")
+	tp := stream.TopicPartition{Topic: processTopic("beta")}
+	held := x.log[tp]
+	x.log[tp] = nil // front does not go on yet
+	saga := x.submitAs(request{saga: true}, "beta/k1 Append", "alpha/k1 Append <0")
+	x.work("beta")
+	x.work("alpha") // parks, although more than the limit is parked
+	if saga.answers > 0 {
+		t.Fatalf("the saga was shed: %v", saga.response)
+	}
+	records := []stream.Record{}
+	for _, r := range held {
+		if r.Topic != "control" {
+			records = append(records, r)
+		}
+	}
+	x.append(records)
+	x.restAll()
+	wantCode(t, front, 0)
+	wantCode(t, waits, 0)
+	wantSaga(t, saga, 0, "")
+	x.wantFree()
+}

@@ -74,7 +74,7 @@ func (e *engine) admit(p *partition, v *rkcyv1.Visit) {
 	case txn.Granted:
 		e.visit(p, v, key, write)
 	case txn.Wait:
-		if !request.HoldsOther && p.parkedBytes > e.cfg.parkedBytes {
+		if starts && p.parkedBytes > e.cfg.parkedBytes {
 			e.stats.Shed++
 			e.refuse(p, v, txn.Errorf(txn.CodeResourceExhausted,
 				"%d MiB of transactions wait for instances that others hold, the limit here; try again later", p.parkedBytes>>20))
