@@ -13,9 +13,15 @@ func trades(t testing.TB, full int) int {
 
 // Random trades, the process killed in the middle and started again.
 
-func TestEmbeddedKillUnderLoad(t *testing.T) { killUnderLoad(t, newEmbedded(t)) }
+func TestEmbeddedKillUnderLoad(t *testing.T) {
+	t.Parallel()
+	killUnderLoad(t, newEmbedded(t))
+}
 
-func TestServersKillUnderLoad(t *testing.T) { killUnderLoad(t, newServers(t)) }
+func TestServersKillUnderLoad(t *testing.T) {
+	t.Parallel()
+	killUnderLoad(t, newServers(t))
+}
 
 func killUnderLoad(t *testing.T, s *system) {
 	n := trades(t, 20_000)

@@ -17,10 +17,12 @@ import (
 // every row appears.
 
 func TestServersDatabaseShutdown(t *testing.T) {
+	t.Parallel()
 	databaseAway(t, (*devpostgres.Server).Shutdown)
 }
 
 func TestServersDatabaseKill(t *testing.T) {
+	t.Parallel()
 	databaseAway(t, (*devpostgres.Server).Kill)
 }
 
@@ -31,7 +33,7 @@ func databaseAway(t *testing.T, away func(*devpostgres.Server) error) {
 	const n = 50
 	id := func(i int) string { return fmt.Sprintf("p%02d", i) }
 	for i := range n {
-		create(t, c, id(i), "first")
+		create(t, c, id(i))
 	}
 	for i := range n {
 		s.awaitPlayer(id(i), "first", 1)
@@ -41,9 +43,9 @@ func databaseAway(t *testing.T, away func(*devpostgres.Server) error) {
 	}
 	// Cached: reads and writes go on as if nothing had happened.
 	for i := range n {
-		rename(t, c, id(i), "second")
-		rename(t, c, id(i), "third")
-		if got := read(t, c, id(i)).GetUsername(); got != "third" {
+		revise(t, c, id(i), "second")
+		revise(t, c, id(i), "third")
+		if got := revision(t, c, id(i)); got != "third" {
 			t.Fatalf("%s is %q", id(i), got)
 		}
 	}
@@ -58,10 +60,10 @@ func databaseAway(t *testing.T, away func(*devpostgres.Server) error) {
 	defer cancel()
 	_, err := c.ReadPlayer(ctx, &rpgv1.ReadPlayerRequest{Id: "stranger"})
 	refused(err)
-	_, err = c.CreatePlayer(ctx, &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: "newcomer", Username: "new"}})
+	_, err = c.CreatePlayer(ctx, player("newcomer"))
 	refused(err)
 	rpg(t, nil, "edge", "read", "player", "id=stranger", "--edge", p.at.GRPC).want(t, 4, "UNAVAILABLE")
-	if got := read(t, c, id(0)).GetUsername(); got != "third" {
+	if got := revision(t, c, id(0)); got != "third" {
 		t.Fatalf("after that, %s is %q", id(0), got)
 	}
 
@@ -72,10 +74,10 @@ func databaseAway(t *testing.T, away func(*devpostgres.Server) error) {
 		s.awaitPlayer(id(i), "third", 3)
 	}
 	eventually(t, "what was refused works again", func() error {
-		_, err := c.CreatePlayer(t.Context(), &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: "newcomer", Username: "new"}})
+		_, err := c.CreatePlayer(t.Context(), player("newcomer"))
 		return err
 	})
-	s.awaitPlayer("newcomer", "new", 1)
+	s.awaitPlayer("newcomer", "first", 1)
 	total, err := value[int](s, "SELECT count(*) FROM player")
 	if err != nil || total != n+1 {
 		t.Errorf("%d rows, want %d (%v)", total, n+1, err)
@@ -86,21 +88,22 @@ func databaseAway(t *testing.T, away func(*devpostgres.Server) error) {
 // The process dies while the database is away: what was acknowledged is in the
 // log only, and must be found again there.
 func TestServersKillWhileDatabaseAway(t *testing.T) {
+	t.Parallel()
 	s := newServersOwnDatabase(t)
 	p := s.start()
-	create(t, p.client(), "p1", "first")
+	create(t, p.client(), "p1")
 	s.awaitPlayer("p1", "first", 1)
 	if err := s.database.Shutdown(); err != nil {
 		t.Fatal(err)
 	}
-	rename(t, p.client(), "p1", "second")
+	revise(t, p.client(), "p1", "second")
 	p.kill()
 
 	p = s.start() // the database is still away
-	if got := read(t, p.client(), "p1").GetUsername(); got != "second" {
+	if got := revision(t, p.client(), "p1"); got != "second" {
 		t.Fatalf("after the restart p1 is %q", got)
 	}
-	rename(t, p.client(), "p1", "third")
+	revise(t, p.client(), "p1", "third")
 	if err := s.database.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -110,12 +113,13 @@ func TestServersKillWhileDatabaseAway(t *testing.T) {
 
 // A process starts although the database is away, and works once it is up.
 func TestServersDatabaseDownAtStart(t *testing.T) {
+	t.Parallel()
 	s := newServersOwnDatabase(t)
 	if err := s.database.Shutdown(); err != nil {
 		t.Fatal(err)
 	}
 	p := s.start()
-	_, err := p.client().CreatePlayer(t.Context(), &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: "p1", Username: "early"}})
+	_, err := p.client().CreatePlayer(t.Context(), player("p1"))
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("error %v, want %v", err, codes.Unavailable)
 	}
@@ -123,9 +127,9 @@ func TestServersDatabaseDownAtStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the player is created", func() error {
-		_, err := p.client().CreatePlayer(t.Context(), &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: "p1", Username: "early"}})
+		_, err := p.client().CreatePlayer(t.Context(), player("p1"))
 		return err
 	})
-	s.awaitPlayer("p1", "early", 1)
+	s.awaitPlayer("p1", "first", 1)
 	p.stop()
 }

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
+	"github.com/rocketcycle/rocketcycle/pkg/platform"
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
@@ -85,9 +86,13 @@ func (s *system) readAll(topic string, fn func(stream.Record) error) {
 func openHolds(s *system) int {
 	s.t.Helper()
 	live := map[string]bool{}
-	for _, concern := range []string{"player", "character"} {
-		s.readAll(s.names().StateTopic(concern), func(r stream.Record) error {
-			key := fmt.Sprint(concern, r.Partition, string(r.Key))
+	for topic := range s.topics() {
+		name, _, _, kind, _, _ := platform.ParseTopic(topic)
+		if name != s.name || kind != platform.KindState {
+			continue
+		}
+		s.readAll(topic, func(r stream.Record) error {
+			key := fmt.Sprint(topic, r.Partition, string(r.Key))
 			delete(live, key)
 			if len(r.Value) == 0 {
 				return nil

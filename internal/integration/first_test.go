@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,9 +13,15 @@ import (
 // The README's first screen: a player is created on the command line, answered,
 // and in the database.
 
-func TestEmbeddedFirstScreen(t *testing.T) { firstScreen(t, newEmbedded(t)) }
+func TestEmbeddedFirstScreen(t *testing.T) {
+	t.Parallel()
+	firstScreen(t, newEmbedded(t))
+}
 
-func TestServersFirstScreen(t *testing.T) { firstScreen(t, newServers(t)) }
+func TestServersFirstScreen(t *testing.T) {
+	t.Parallel()
+	firstScreen(t, newServers(t))
+}
 
 func firstScreen(t *testing.T, s *system) {
 	p := s.start()
@@ -58,11 +65,13 @@ func between(dsn, from, to string) string {
 
 // The whole of the game on the command line.
 func TestServersCommandLine(t *testing.T) {
+	t.Parallel()
 	s := newServers(t)
 	seeds := filepath.Join(t.TempDir(), "seeds")
-	if err := os.WriteFile(seeds, []byte(`# two players
+	if err := os.WriteFile(seeds, []byte(`# three players
 {"rpc":"CreatePlayer","request":{"player":{"id":"p1","username":"anna"}}}
 {"rpc":"CreatePlayer","request":{"player":{"id":"p2","username":"bert"}}}
+{"rpc":"CreatePlayer","request":{"player":{"id":"p3","username":"carl"}}}
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -78,12 +87,12 @@ func TestServersCommandLine(t *testing.T) {
 	edge("trade", "lhs=c1", "lhs.gold=30", "rhs=c2", "rhs.faction_0=3").want(t, 0, "80", "30")
 	edge("trade", "lhs=c1", "lhs.gold=81", "rhs=c2").want(t, 3, "FAILED_PRECONDITION", "c1", "80 gold, not 81")
 	edge("read", "character", "id=c2", "--json").want(t, 0, `"gold": "30"`, `"faction_0": "2"`)
-	edge("delete", "player", "id=p2").want(t, 0, "bert")
-	edge("read", "player", "id=p2").want(t, 3, "NOT_FOUND", "p2")
+	edge("delete", "player", "id=p3").want(t, 0, "carl")
+	edge("read", "player", "id=p3").want(t, 3, "NOT_FOUND", "p3")
 	eventually(t, "the row is gone", func() error {
-		n, err := value[int](s, "SELECT count(*) FROM player WHERE id = 'p2'")
+		n, err := value[int](s, "SELECT count(*) FROM player WHERE id = 'p3'")
 		if err == nil && n != 0 {
-			err = mismatch("%d rows", n)
+			err = fmt.Errorf("%d rows", n)
 		}
 		return err
 	})
@@ -92,49 +101,52 @@ func TestServersCommandLine(t *testing.T) {
 	p.stop()
 	p = s.start("--seed-file", seeds)
 	edge("read", "player", "id=p1").want(t, 0, "active:    true")
-	edge("read", "player", "id=p2").want(t, 0, "bert")
+	edge("read", "player", "id=p3").want(t, 0, "carl")
 	p.stop()
 	edge("read", "player", "id=p1").want(t, 4, "UNAVAILABLE", p.at.GRPC, "--edge")
 }
 
-func read(t testing.TB, c rpgv1.RpgServiceClient, id string) *rpgv1.Player {
+// create makes a player in revision "first".
+func create(t testing.TB, c rpgv1.RpgServiceClient, id string) {
+	t.Helper()
+	if _, err := c.CreatePlayer(t.Context(), player(id)); err != nil {
+		t.Fatalf("create player %s: %v", id, err)
+	}
+}
+
+func player(id string) *rpgv1.CreatePlayerRequest {
+	return &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: id, Username: "name of " + id, LimitsId: "first"}}
+}
+
+// revise changes a player. The field that tells the revisions apart is one that
+// nothing depends on.
+func revise(t testing.TB, c rpgv1.RpgServiceClient, id, revision string) {
+	t.Helper()
+	if _, err := c.UpdatePlayer(t.Context(), &rpgv1.UpdatePlayerRequest{Player: &rpgv1.Player{Id: id, LimitsId: revision}}); err != nil {
+		t.Fatalf("update player %s: %v", id, err)
+	}
+}
+
+// revision reads which one a player is in.
+func revision(t testing.TB, c rpgv1.RpgServiceClient, id string) string {
 	t.Helper()
 	p, err := c.ReadPlayer(t.Context(), &rpgv1.ReadPlayerRequest{Id: id})
 	if err != nil {
 		t.Fatalf("read player %s: %v", id, err)
 	}
-	return p
-}
-
-func create(t testing.TB, c rpgv1.RpgServiceClient, id, username string) {
-	t.Helper()
-	if _, err := c.CreatePlayer(t.Context(), &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: id, Username: username}}); err != nil {
-		t.Fatalf("create player %s: %v", id, err)
+	if p.GetUsername() != "name of "+id {
+		t.Errorf("player %s is called %q", id, p.GetUsername())
 	}
-}
-
-func rename(t testing.TB, c rpgv1.RpgServiceClient, id, username string) {
-	t.Helper()
-	if _, err := c.UpdatePlayer(t.Context(), &rpgv1.UpdatePlayerRequest{Player: &rpgv1.Player{Id: id, Username: username}}); err != nil {
-		t.Fatalf("update player %s: %v", id, err)
-	}
-}
-
-// username of a row, and its version.
-func (s *system) player(id string) (name string, version int64, err error) {
-	if name, err = value[string](s, "SELECT username FROM player WHERE id = $1", id); err == nil {
-		version, err = value[int64](s, "SELECT rkcy_version FROM player WHERE id = $1", id)
-	}
-	return name, version, err
+	return p.GetLimitsId()
 }
 
 // awaitPlayer waits until a row is as it must be.
-func (s *system) awaitPlayer(id, username string, version int64) {
+func (s *system) awaitPlayer(id, revision string, version int64) {
 	s.t.Helper()
 	eventually(s.t, "row of "+id, func() error {
-		name, v, err := s.player(id)
-		if err == nil && (name != username || v != version) {
-			err = mismatch("has %q in version %d, want %q in %d", name, v, username, version)
+		got, err := value[string](s, "SELECT limits_id || ' ' || rkcy_version FROM player WHERE id = $1", id)
+		if want := fmt.Sprint(revision, " ", version); err == nil && got != want {
+			err = fmt.Errorf("is %q, want %q", got, want)
 		}
 		return err
 	})

@@ -117,9 +117,10 @@ func wire(t testing.TB, m proto.Message) []byte {
 }
 
 func TestServersBadInput(t *testing.T) {
+	t.Parallel()
 	s := newServers(t)
 	p := s.start()
-	create(t, p.client(), "p1", "anna")
+	create(t, p.client(), "p1")
 	for _, id := range []string{"c1", "c2"} {
 		if _, err := p.client().CreateCharacter(t.Context(), &rpgv1.CreateCharacterRequest{Character: &rpgv1.Character{
 			Id: id, PlayerId: "p1", Fullname: id, Currency: &rpgv1.Currency{Gold: 10, Faction_0: 10},
@@ -235,8 +236,8 @@ func TestServersBadInput(t *testing.T) {
 				t.Errorf("%s has %v (%v)", id, c.GetCurrency(), err)
 			}
 		}
-		if got := read(t, p.client(), "p1").GetUsername(); got != "anna" {
-			t.Errorf("p1 is %q", got)
+		if got := revision(t, p.client(), "p1"); got != "first" {
+			t.Errorf("p1 is in revision %q", got)
 		}
 		if n := openHolds(s); n != 0 {
 			t.Errorf("%d holds are left", n)
@@ -247,8 +248,10 @@ func TestServersBadInput(t *testing.T) {
 
 // TestServersRequestSize is about the limit of a request and one byte more.
 func TestServersRequestSize(t *testing.T) {
+	t.Parallel()
 	s := newServers(t)
 	p := s.start()
+	create(t, p.client(), "p1")
 	// character returns a request that has size bytes.
 	character := func(id string, size int) *rpgv1.CreateCharacterRequest {
 		in := &rpgv1.CreateCharacterRequest{Character: &rpgv1.Character{
@@ -295,6 +298,7 @@ func TestServersRequestSize(t *testing.T) {
 
 // Every rpc is served on its path and on the one of older clients.
 func TestServersPaths(t *testing.T) {
+	t.Parallel()
 	s := newServers(t)
 	p := s.start()
 	ok := func(method, path, body string, words ...string) {
@@ -344,8 +348,10 @@ func TestServersPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	for _, operations := range document.Paths {
-		n += len(operations)
+	for path, operations := range document.Paths {
+		if strings.HasPrefix(path, "/v1/player") || strings.HasPrefix(path, "/v1/character") {
+			n += len(operations)
+		}
 	}
 	if n != 20 { // ten rpcs, each on two paths
 		t.Errorf("the OpenAPI document has %d operations: %v", n, slices.Sorted(maps.Keys(document.Paths)))

@@ -13,6 +13,7 @@ import (
 // Records that nobody can read go to the error topic, with the reason, and
 // hold nothing up, also after a restart.
 func TestServersUndecodableRecord(t *testing.T) {
+	t.Parallel()
 	s := newServers(t)
 	p := s.start()
 	producer, err := stream.NewProducer(s.stream())
@@ -44,7 +45,7 @@ func TestServersUndecodableRecord(t *testing.T) {
 	for _, value := range bad {
 		put(value)
 	}
-	create(t, p.client(), key, "first") // in the same partition, behind them
+	create(t, p.client(), key) // in the same partition, behind them
 	found := quarantined(s, "player")
 	if len(found) != len(bad) {
 		t.Fatalf("%d records in the error topic, want %d: %v", len(found), len(bad), found)
@@ -59,7 +60,7 @@ func TestServersUndecodableRecord(t *testing.T) {
 	p.kill()
 	p = s.start()
 	for i := range 10 {
-		rename(t, p.client(), key, fmt.Sprint("again", i))
+		revise(t, p.client(), key, fmt.Sprint("again", i))
 	}
 	if n := len(quarantined(s, "player")); n != len(bad)+1 {
 		t.Errorf("%d records in the error topic, want %d", n, len(bad)+1)

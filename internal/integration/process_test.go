@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -233,5 +232,3 @@ func eventually(t testing.TB, what string, check func() error) {
 		}
 	}
 }
-
-func mismatch(format string, args ...any) error { return fmt.Errorf(format, args...) }

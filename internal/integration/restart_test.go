@@ -20,24 +20,25 @@ import (
 // A second start on the same data directory finds everything again, whichever
 // way the first one ended.
 func TestEmbeddedRestart(t *testing.T) {
+	t.Parallel()
 	s := newEmbedded(t)
 	p := s.start()
 	for i := range 20 {
-		create(t, p.client(), fmt.Sprintf("p%02d", i), "first")
+		create(t, p.client(), fmt.Sprintf("p%02d", i))
 	}
 	p.stop()
 	p = s.start()
 	for i := range 20 {
-		if got := read(t, p.client(), fmt.Sprintf("p%02d", i)).GetUsername(); got != "first" {
+		if got := revision(t, p.client(), fmt.Sprintf("p%02d", i)); got != "first" {
 			t.Errorf("p%02d is %q", i, got)
 		}
-		rename(t, p.client(), fmt.Sprintf("p%02d", i), "second")
+		revise(t, p.client(), fmt.Sprintf("p%02d", i), "second")
 	}
 	p.kill()
 	p = s.start()
 	for i := range 20 {
 		id := fmt.Sprintf("p%02d", i)
-		if got := read(t, p.client(), id).GetUsername(); got != "second" {
+		if got := revision(t, p.client(), id); got != "second" {
 			t.Errorf("%s is %q", id, got)
 		}
 		s.awaitPlayer(id, "second", 2)
@@ -47,9 +48,10 @@ func TestEmbeddedRestart(t *testing.T) {
 
 // A data directory is for one process.
 func TestEmbeddedDirectoryInUse(t *testing.T) {
+	t.Parallel()
 	s := newEmbedded(t)
 	p := s.start()
-	create(t, p.client(), "p1", "mine")
+	create(t, p.client(), "p1")
 	second := s.launch()
 	if code := second.exit(); code != 3 {
 		t.Errorf("exit code %d, want 3", code)
@@ -59,7 +61,7 @@ func TestEmbeddedDirectoryInUse(t *testing.T) {
 			t.Errorf("the message lacks %q: %s", want, second.log())
 		}
 	}
-	if got := read(t, p.client(), "p1").GetUsername(); got != "mine" {
+	if got := revision(t, p.client(), "p1"); got != "first" {
 		t.Errorf("p1 is %q", got)
 	}
 	p.stop()
@@ -67,6 +69,7 @@ func TestEmbeddedDirectoryInUse(t *testing.T) {
 
 // No process outlives rpg, however it ends.
 func TestEmbeddedNoOrphans(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*process){"interrupt": (*process).stop, "kill": (*process).kill} {
 		t.Run(name, func(t *testing.T) {
 			s := newEmbedded(t)
@@ -119,16 +122,16 @@ func held(t *testing.T, s *system, p *process) <-chan error {
 
 // The first interrupt lets requests under way finish.
 func TestServersInterruptDrains(t *testing.T) {
+	t.Parallel()
 	s := newServersOwnDatabase(t)
 	p := s.start()
-	create(t, p.client(), "p1", "one")
 	answer := held(t, s, p)
-	eventually(t, "the request is under way", func() error { return s.processed("player", 2) })
+	eventually(t, "the request is under way", func() error { return s.processed("player", 1) })
 	p.interrupt()
 	select {
 	case err := <-answer:
 		// The database was waited for, as long as a read may take.
-		if status.Code(err) != codes.Unavailable || strings.Contains(err.Error(), "connection") {
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "database") {
 			t.Errorf("the request under way got %v, want the processor's own answer", err)
 		}
 	case <-time.After(patience):
@@ -140,11 +143,11 @@ func TestServersInterruptDrains(t *testing.T) {
 	if code := p.exit(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	s.awaitPlayer("p1", "one", 1)
 }
 
 // A second interrupt ends it at once.
 func TestServersInterruptTwice(t *testing.T) {
+	t.Parallel()
 	s := newServersOwnDatabase(t)
 	p := s.start()
 	answer := held(t, s, p)

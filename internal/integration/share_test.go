@@ -26,14 +26,22 @@ func (p *process) share() int {
 // Two processes started by hand share the partitions; one is killed under load,
 // and the other takes over.
 func TestServersTakeover(t *testing.T) {
+	t.Parallel()
 	s := newServers(t)
 	n := trades(t, 6_000)
-	first, second := s.start(), s.start()
+	first := s.start()
+	all := 0 // what each of its workers has now
+	eventually(t, "the first process has all", func() error {
+		if all = first.share(); all < 2*partitions/2 {
+			return fmt.Errorf("a worker has %d", all)
+		}
+		return nil
+	})
+	second := s.start()
 	for _, p := range []*process{first, second} {
 		eventually(t, "both have their share", func() error {
-			// 8 partitions, 4 workers: 2 each.
-			if got := p.share(); got != 2 {
-				return fmt.Errorf("a worker has %d", got)
+			if got := p.share(); got <= 0 || got >= all {
+				return fmt.Errorf("a worker has %d, of %d before", got, all)
 			}
 			return nil
 		})
@@ -69,6 +77,7 @@ func TestServersTakeover(t *testing.T) {
 // partitions to another, goes on as if nothing had happened. It must not do any
 // harm, and works again.
 func TestServersZombie(t *testing.T) {
+	t.Parallel()
 	s := newServers(t)
 	n := trades(t, 6_000)
 	owner := s.start() // owns everything

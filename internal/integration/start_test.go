@@ -38,6 +38,7 @@ func (s *system) refusedStart(code int, words ...string) {
 }
 
 func TestBrokerDownAtStart(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t)
 	s.kafka, s.dsn = silent(t), "postgres://nobody:x@"+silent(t)+"/none"
 	s.refusedStart(4, "UNAVAILABLE", s.kafka)
@@ -48,6 +49,7 @@ func TestBrokerDownAtStart(t *testing.T) {
 }
 
 func TestServersNeverPublished(t *testing.T) {
+	t.Parallel()
 	s := newBareServers(t)
 	s.dsn = devpostgres.Test(t).NewDatabase(t)
 	s.refusedStart(3, s.name, "platform update")
@@ -55,6 +57,7 @@ func TestServersNeverPublished(t *testing.T) {
 }
 
 func TestServersTablesMissing(t *testing.T) {
+	t.Parallel()
 	s := newBareServers(t)
 	s.dsn = devpostgres.Test(t).NewDatabase(t)
 	rpg(t, s.env(), "platform", "update", "-f", s.file).want(t, 0)
@@ -75,15 +78,17 @@ func TestServersTablesMissing(t *testing.T) {
 
 // "run --update" does both.
 func TestServersRunUpdate(t *testing.T) {
+	t.Parallel()
 	s := newBareServers(t)
 	s.dsn = devpostgres.Test(t).NewDatabase(t)
 	p := s.start("--update")
-	create(t, p.client(), "p1", "anna")
-	s.awaitPlayer("p1", "anna", 1)
+	create(t, p.client(), "p1")
+	s.awaitPlayer("p1", "first", 1)
 	p.stop()
 }
 
 func TestWrongPlatformFile(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t)
 	s.kafka, s.dsn = silent(t), "postgres://nobody:x@"+silent(t)+"/none"
 	s.write(`name: Bad Name
@@ -109,6 +114,7 @@ processor:
 
 // A published platform that does not fit the program.
 func TestServersOtherApplication(t *testing.T) {
+	t.Parallel()
 	s := newBareServers(t)
 	s.dsn = devpostgres.Test(t).NewDatabase(t)
 	s.write(fmt.Sprintf("name: %s\nconcerns: [{name: player}, {name: monster}]\nstorage: {targets: [{name: main}]}\n", s.name))
@@ -118,6 +124,7 @@ func TestServersOtherApplication(t *testing.T) {
 }
 
 func TestServersPlatformUpdate(t *testing.T) {
+	t.Parallel()
 	s := newBareServers(t)
 	update := func(args ...string) result {
 		return rpg(t, s.env(), append([]string{"platform", "update", "-f", s.file}, args...)...)

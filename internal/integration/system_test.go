@@ -190,3 +190,18 @@ func (s *system) ends(topic string) (int, error) {
 	}
 	return n, err
 }
+
+// topics returns the topics of the broker, with their partitions.
+func (s *system) topics() map[string]int {
+	s.t.Helper()
+	admin, err := stream.NewAdmin(s.stream())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer admin.Close()
+	topics, err := admin.Topics(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return topics
+}
