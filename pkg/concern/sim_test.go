@@ -257,7 +257,7 @@ func (s *sim) Route(concern, key string) (string, int32, error) {
 	if concern == s.noRoute {
 		return "", 0, txn.Errorf(txn.CodeUnimplemented, "there is no Concern %s", concern)
 	}
-	return processTopic(concern), int32(key[1]-'0') % s.partitions, nil
+	return processTopic(concern), int32(key[len(key)-1]-'0') % s.partitions, nil
 }
 
 func (s *sim) newEngine() *engine {
