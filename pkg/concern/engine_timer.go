@@ -85,15 +85,24 @@ func (e *engine) resume(p *partition, w *parked) {
 	e.admit(p, w.visit)
 }
 
+// maxDueLoads is how many instances that timers wait for are loaded at once.
+const maxDueLoads = 1000
+
 // fire resumes the visits whose time has come.
 func (e *engine) fire(p *partition) {
-	for len(p.timers.due) > 0 && p.timers.due[0].dueMs <= e.nowMs {
+	var absent []*parked
+	for len(p.timers.due) > 0 && p.timers.due[0].dueMs <= e.nowMs && len(absent) < maxDueLoads {
 		w := p.timers.due[0]
 		if p.instances[w.key] == nil && e.failed[instanceRef{p, w.key}] == nil {
 			// Loaded before the next batch, which fires again.
 			e.wantedByTimers = append(e.wantedByTimers, instanceRef{p, w.key})
-			return
+			heap.Pop(&p.timers.due)
+			absent = append(absent, w)
+			continue
 		}
 		e.resume(p, w)
+	}
+	for _, w := range absent {
+		heap.Push(&p.timers.due, w)
 	}
 }

@@ -1,6 +1,7 @@
 package concern
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -103,5 +104,31 @@ func TestDelayedMeetsAHold(t *testing.T) {
 	out, _ := e.finish()
 	e.committed(x.append(out))
 	wantCode(t, s, txn.CodeUnavailable)
+	x.wantFree()
+}
+
+// What is due at one time is read together, and what is at hand does not wait
+// for what has to be read.
+func TestAllThatIsDueIsLoadedTogether(t *testing.T) {
+	x := newTable(t)
+	due := x.now.Add(time.Second)
+	var all []*simTxn
+	for n := range 10 {
+		all = append(all, x.submitAs(request{notBefore: due}, fmt.Sprintf("alpha/%d Look", n)))
+	}
+	x.work("alpha")
+	e := x.engines["alpha"].engine
+	for key, en := range x.part("alpha").instances {
+		if key != "9" {
+			e.cache.remove(en)
+		}
+	}
+	x.now = due
+	x.work("alpha")
+	wantCode(t, all[9], txn.CodeNotFound)
+	x.work("alpha")
+	for _, s := range all {
+		wantCode(t, s, txn.CodeNotFound)
+	}
 	x.wantFree()
 }
