@@ -132,3 +132,21 @@ func TestAllThatIsDueIsLoadedTogether(t *testing.T) {
 	}
 	x.wantFree()
 }
+
+// A delayed read that is delivered twice is one timer, and cancelled as one.
+func TestDelayedReadComesTwice(t *testing.T) {
+	x := newTable(t)
+	s := x.submitAs(request{notBefore: x.now.Add(time.Second)}, "alpha/k0 Look")
+	x.again("alpha")
+	x.work("alpha")
+	if n := len(x.part("alpha").timers.due); n != 1 {
+		t.Errorf("%d timers", n)
+	}
+	x.takeOver("alpha")
+	x.again("alpha")
+	x.cancel(s)
+	x.restAll()
+	x.forget()
+	wantCode(t, s, txn.CodeCancelled)
+	x.wantFree()
+}

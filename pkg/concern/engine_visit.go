@@ -18,7 +18,8 @@ func (e *engine) arrive(p *partition, v *rkcyv1.Visit) {
 	}
 	id := txn.ID(v.GetTxn().GetId())
 	// Reading twice does no harm, and the window is for others.
-	if !e.lone(p, v) && !p.window.add(applied{id, v.GetAttempt(), v.GetVisit()}) {
+	delayed := v.GetTxn().GetNotBeforeMs() > 0
+	if (delayed || !e.lone(p, v)) && !p.window.add(applied{id, v.GetAttempt(), v.GetVisit()}) {
 		e.stats.Duplicates++
 		return
 	}
@@ -343,7 +344,7 @@ func (e *engine) refuse(p *partition, v *rkcyv1.Visit, err *txn.Error) {
 		e.compensationRefused(p, v, err)
 		return
 	}
-	if !e.lone(p, v) {
+	if v.GetTxn().GetNotBeforeMs() > 0 || !e.lone(p, v) {
 		p.state.trace(holdKey(txn.ID(v.GetTxn().GetId()), v.GetAttempt(), v.GetVisit()))
 	}
 	t := txn.Refuse(v, err)
