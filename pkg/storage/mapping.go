@@ -24,6 +24,8 @@ type Mapping struct {
 	// NULL. Decode is its inverse. Both are safe for concurrent use.
 	Encode func(proto.Message) ([]any, error)
 	Decode func([]any) (proto.Message, error)
+	// Children has the parts of an instance that are rows of other tables.
+	Children []ChildTable
 }
 
 // Column is one column of a table.
@@ -63,9 +65,27 @@ func (m Mapping) Validate() error {
 	if !validIdentifier.MatchString(m.Table) {
 		faults = append(faults, fmt.Errorf("table %q does not match %s", m.Table, validIdentifier))
 	}
+	faults = append(faults, columnFaults(m.Columns, map[string]bool{VersionColumn: true, TimeColumn: true, RelatedColumn: true})...)
+	tables := map[string]bool{m.Table: true}
+	for _, c := range m.Children {
+		if tables[c.Table] {
+			faults = append(faults, fmt.Errorf("table %q is there twice", c.Table))
+		}
+		tables[c.Table] = true
+		if err := errors.Join(c.faults()...); err != nil {
+			faults = append(faults, fmt.Errorf("child table %q: %w", c.Table, err))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return fmt.Errorf("mapping of %s: %w", m.Concern, err)
+	}
+	return nil
+}
+
+// columnFaults are those of columns, whose names must not have been seen.
+func columnFaults(columns []Column, seen map[string]bool) (faults []error) {
 	keys := 0
-	seen := map[string]bool{VersionColumn: true, TimeColumn: true, RelatedColumn: true}
-	for _, c := range m.Columns {
+	for _, c := range columns {
 		if !validIdentifier.MatchString(c.Name) || seen[c.Name] {
 			faults = append(faults, fmt.Errorf("column %q is there twice, reserved, or does not match %s", c.Name, validIdentifier))
 		}
@@ -80,10 +100,7 @@ func (m Mapping) Validate() error {
 	if keys != 1 {
 		faults = append(faults, fmt.Errorf("%d key columns; want one", keys))
 	}
-	if err := errors.Join(faults...); err != nil {
-		return fmt.Errorf("mapping of %s: %w", m.Concern, err)
-	}
-	return nil
+	return faults
 }
 
 // KeyColumn returns the primary key.

@@ -53,6 +53,8 @@ func (l located) fail(err error) error {
 type row struct {
 	change located
 	values []any
+	// children has the rows of each child table.
+	children [][][]any
 	// related is what RelatedColumn gets; nil for NULL.
 	related []byte
 	bytes   int
@@ -185,7 +187,7 @@ func (t *table) queue(work *pgx.Batch, last map[string]located) error {
 			return l.fail(err)
 		}
 		if len(rows) > 0 && size+r.bytes > maxStatementBytes {
-			if err := t.queueUpsert(work, rows); err != nil {
+			if err := t.queuePut(work, rows); err != nil {
 				return err
 			}
 			rows, size = nil, 0
@@ -194,12 +196,29 @@ func (t *table) queue(work *pgx.Batch, last map[string]located) error {
 		size += r.bytes
 	}
 	if len(rows) > 0 {
-		if err := t.queueUpsert(work, rows); err != nil {
+		if err := t.queuePut(work, rows); err != nil {
 			return err
 		}
 	}
 	if len(gone) > 0 {
+		// Children first, and last above: they may refer to their instance.
+		for _, c := range t.children {
+			work.Queue(c.deleteRows, gone)
+		}
 		work.Queue(t.deleteRows, gone)
+	}
+	return nil
+}
+
+// queuePut adds the statements that write instances.
+func (t *table) queuePut(work *pgx.Batch, rows []row) error {
+	if err := t.queueUpsert(work, rows); err != nil {
+		return err
+	}
+	for i, c := range t.children {
+		if err := c.queue(work, rows, i); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -212,25 +231,14 @@ func (t *table) encode(l located) (row, error) {
 	if l.change.GetAfter().GetVersion() > math.MaxInt64 {
 		return row{}, fmt.Errorf("version %d is too large", l.change.GetAfter().GetVersion())
 	}
-	values, err := t.mapping.Encode(m)
+	rows, err := t.mapping.Rows(l.change.GetKey(), m)
 	if err != nil {
 		return row{}, err
 	}
-	if len(values) != len(t.mapping.Columns) {
-		return row{}, fmt.Errorf("the mapping gave %d values for %d columns", len(values), len(t.mapping.Columns))
-	}
-	if values[t.key] != l.change.GetKey() {
-		return row{}, fmt.Errorf("the instance has the key %q", values[t.key])
-	}
-	r := row{change: l, values: values, bytes: 16}
-	for _, v := range values {
-		switch v := v.(type) {
-		case string:
-			r.bytes += len(v) + 4
-		case []byte:
-			r.bytes += len(v) + 4
-		default:
-			r.bytes += 12
+	r := row{change: l, values: rows.Values, children: rows.Children, bytes: 16 + sizeOf(rows.Values)}
+	for _, table := range rows.Children {
+		for _, values := range table {
+			r.bytes += sizeOf(values)
 		}
 	}
 	if related := l.change.GetAfter().GetRelated(); t.mapping.Related && len(related) > 0 {
@@ -240,6 +248,21 @@ func (t *table) encode(l located) (row, error) {
 		r.bytes += len(r.related)
 	}
 	return r, nil
+}
+
+// sizeOf returns about how many bytes values are on their way.
+func sizeOf(values []any) (bytes int) {
+	for _, v := range values {
+		switch v := v.(type) {
+		case string:
+			bytes += len(v) + 4
+		case []byte:
+			bytes += len(v) + 4
+		default:
+			bytes += 12
+		}
+	}
+	return bytes
 }
 
 func (t *table) queueUpsert(work *pgx.Batch, rows []row) error {

@@ -77,51 +77,138 @@ func again(err error) bool {
 // is no row, and asking would be an error.
 func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
+// loaded is an instance whose rows are being read.
+type loaded struct {
+	rows     storage.Rows
+	platform []any // version, and what the instance knows of its children
+}
+
+const beginRead = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
 func (t *Target) read(ctx context.Context, tbl *table, keys []string) (map[string]*rkcyv1.Instance, error) {
-	rows, err := t.pool.Query(ctx, tbl.selectRows, keys)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	found := make(map[string]*rkcyv1.Instance, len(keys))
-	for rows.Next() {
-		key, instance, err := tbl.decode(rows)
+	found := map[string]*loaded{}
+	if len(tbl.children) == 0 {
+		rows, err := t.pool.Query(ctx, tbl.selectRows, keys)
 		if err != nil {
 			return nil, err
 		}
-		found[key] = instance
+		if err := tbl.collect(rows, found); err != nil {
+			return nil, err
+		}
+	} else if err := t.readTables(ctx, tbl, keys, found); err != nil {
+		return nil, err
 	}
-	return found, rows.Err()
+	out := make(map[string]*rkcyv1.Instance, len(found))
+	for key, l := range found {
+		instance, err := tbl.decode(key, l)
+		if err != nil {
+			return nil, err
+		}
+		out[key] = instance
+	}
+	return out, nil
 }
 
-func (t *table) decode(rows pgx.Rows) (string, *rkcyv1.Instance, error) {
-	values, err := rows.Values()
+// readTables reads several tables with one trip, in one snapshot: a writer may
+// commit between two statements.
+func (t *Target) readTables(ctx context.Context, tbl *table, keys []string, found map[string]*loaded) error {
+	conn, err := t.pool.Acquire(ctx)
 	if err != nil {
-		return "", nil, err
+		return err
 	}
+	// The pool destroys a connection that comes back inside of a transaction.
+	defer conn.Release()
+	work := &pgx.Batch{}
+	work.Queue(beginRead)
+	work.Queue(tbl.selectRows, keys)
+	for _, c := range tbl.children {
+		work.Queue(c.selectRows, keys)
+	}
+	work.Queue("COMMIT")
+	results := conn.SendBatch(ctx, work)
+	if err := tbl.collectTables(results, found); err != nil {
+		return errors.Join(err, closeAfter(results))
+	}
+	return results.Close()
+}
+
+func (t *table) collectTables(results pgx.BatchResults, found map[string]*loaded) error {
+	if _, err := results.Exec(); err != nil {
+		return err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	if err := t.collect(rows, found); err != nil {
+		return err
+	}
+	for i, c := range t.children {
+		rows, err := results.Query()
+		if err != nil {
+			return err
+		}
+		if err := c.collect(rows, found, i); err != nil {
+			return err
+		}
+	}
+	_, err = results.Exec()
+	return err
+}
+
+// collect reads the rows of instances.
+func (t *table) collect(rows pgx.Rows, found map[string]*loaded) error {
+	defer rows.Close()
 	n := len(t.mapping.Columns)
-	key, _ := values[t.key].(string)
+	for rows.Next() {
+		values, err := rows.Values()
+		if err != nil {
+			return err
+		}
+		key, _ := values[t.key].(string)
+		found[key] = &loaded{rows: storage.Rows{Values: values[:n], Children: make([][][]any, len(t.children))}, platform: values[n:]}
+	}
+	return rows.Err()
+}
+
+// collect adds rows to the instances that they are of.
+func (t *childTable) collect(rows pgx.Rows, found map[string]*loaded, number int) error {
+	defer rows.Close()
+	for rows.Next() {
+		values, err := rows.Values()
+		if err != nil {
+			return err
+		}
+		key, _ := values[t.key].(string)
+		if l := found[key]; l != nil {
+			l.rows.Children[number] = append(l.rows.Children[number], values)
+		}
+	}
+	return rows.Err()
+}
+
+func (t *table) decode(key string, l *loaded) (*rkcyv1.Instance, error) {
 	fail := func(err error) error {
 		return txn.Errorf(txn.CodeInternal, "row of %s in table %s cannot be read: %w", t.mapping.Concern, t.mapping.Table, err).
 			With(txn.DetailConcern, t.mapping.Concern).With(txn.DetailKey, key)
 	}
-	version, ok := values[n].(int64)
+	version, ok := l.platform[0].(int64)
 	if !ok || version < 1 {
-		return "", nil, fail(fmt.Errorf("%v is not a version", values[n]))
+		return nil, fail(fmt.Errorf("%v is not a version", l.platform[0]))
 	}
-	m, err := t.mapping.Decode(values[:n])
+	m, err := t.mapping.Instance(l.rows)
 	if err != nil {
-		return "", nil, fail(err)
+		return nil, fail(err)
 	}
 	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
-		return "", nil, fail(err)
+		return nil, fail(err)
 	}
 	instance := &rkcyv1.Instance{}
-	if raw, _ := values[len(values)-1].([]byte); t.mapping.Related && raw != nil {
+	if raw, _ := l.platform[len(l.platform)-1].([]byte); t.mapping.Related && raw != nil {
 		if err := proto.Unmarshal(raw, instance); err != nil {
-			return "", nil, fail(fmt.Errorf("column %s: %w", storage.RelatedColumn, err))
+			return nil, fail(fmt.Errorf("column %s: %w", storage.RelatedColumn, err))
 		}
 	}
-	return key, &rkcyv1.Instance{Value: value, Version: uint64(version), Related: instance.GetRelated()}, nil
+	return &rkcyv1.Instance{Value: value, Version: uint64(version), Related: instance.GetRelated()}, nil
 }

@@ -10,14 +10,18 @@ import (
 
 // table has the statements for the rows of one Concern.
 type table struct {
-	mapping storage.Mapping
-	key     int // index of the key column
+	mapping  storage.Mapping
+	key      int // index of the key column
+	children []*childTable
 
 	selectRows, upsertRows, deleteRows string
 }
 
 func newTable(m storage.Mapping) *table {
 	t := &table{mapping: m}
+	for _, c := range m.Children {
+		t.children = append(t.children, newChildTable(c))
+	}
 	var selected, names, params, values, set []string
 	for i, c := range m.Columns {
 		name := quote(c.Name)

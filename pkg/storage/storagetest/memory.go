@@ -2,7 +2,6 @@ package storagetest
 
 import (
 	"context"
-	"maps"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -21,9 +20,16 @@ type Memory struct {
 	mappings map[string]storage.Mapping
 
 	mu    sync.Mutex
-	rows  map[string]map[string]*rkcyv1.Instance
+	rows  map[string]map[string]memoryRow
 	marks map[storage.Partition]int64
 	log   []*rkcyv1.Change
+}
+
+// memoryRow is an instance as its mapping makes it.
+type memoryRow struct {
+	rows    storage.Rows
+	version uint64
+	related []*rkcyv1.RelatedInstance
 }
 
 var _ Target = (*Memory)(nil)
@@ -31,11 +37,11 @@ var _ Target = (*Memory)(nil)
 // NewMemory returns an empty target.
 func NewMemory(mappings ...storage.Mapping) *Memory {
 	m := &Memory{
-		mappings: map[string]storage.Mapping{}, rows: map[string]map[string]*rkcyv1.Instance{}, marks: map[storage.Partition]int64{},
+		mappings: map[string]storage.Mapping{}, rows: map[string]map[string]memoryRow{}, marks: map[storage.Partition]int64{},
 	}
 	for _, mapping := range mappings {
 		m.mappings[mapping.Concern] = mapping
-		m.rows[mapping.Concern] = map[string]*rkcyv1.Instance{}
+		m.rows[mapping.Concern] = map[string]memoryRow{}
 	}
 	return m
 }
@@ -62,44 +68,56 @@ func (m *Memory) Apply(ctx context.Context, batches []storage.Batch) error {
 func (m *Memory) apply(batches []storage.Batch) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	var encoded []storage.Rows // of each change
 	for _, b := range batches {
 		if m.marks[b.Partition] != b.From {
 			return storage.ErrStale
 		}
 		for i, c := range b.Changes {
-			if err := m.check(b.Partition.Concern, c); err != nil {
+			rows, err := m.encode(b.Partition.Concern, c)
+			if err != nil {
 				return &storage.ChangeError{Partition: b.Partition, Key: c.GetKey(), Index: i, From: b.From, Next: b.Next, Err: err}
 			}
+			encoded = append(encoded, rows)
 		}
 	}
 	for _, b := range batches {
 		m.marks[b.Partition] = b.Next
 		for _, c := range b.Changes {
 			m.log = append(m.log, c)
-			if c.GetAfter().GetVersion() == 0 {
+			if a := c.GetAfter(); a.GetVersion() == 0 {
 				delete(m.rows[b.Partition.Concern], c.GetKey())
 			} else {
-				m.rows[b.Partition.Concern][c.GetKey()] = c.GetAfter()
+				m.rows[b.Partition.Concern][c.GetKey()] = memoryRow{rows: encoded[0], version: a.GetVersion(), related: a.GetRelated()}
 			}
+			encoded = encoded[1:]
 		}
 	}
 	return nil
 }
 
-func (m *Memory) check(concern string, c *rkcyv1.Change) error {
+func (m *Memory) encode(concern string, c *rkcyv1.Change) (storage.Rows, error) {
 	mapping, ok := m.mappings[concern]
 	if !ok {
-		return storage.ErrPermanent
+		return storage.Rows{}, storage.ErrPermanent
 	}
 	if c.GetAfter().GetVersion() == 0 {
-		return nil
+		return storage.Rows{}, nil
 	}
 	message := mapping.New()
 	if err := proto.Unmarshal(c.GetAfter().GetValue(), message); err != nil {
-		return err
+		return storage.Rows{}, err
 	}
-	_, err := mapping.Encode(message)
-	return err
+	return mapping.Rows(c.GetKey(), message)
+}
+
+func (m *Memory) decode(concern string, r memoryRow) (*rkcyv1.Instance, error) {
+	message, err := m.mappings[concern].Instance(r.rows)
+	if err != nil {
+		return nil, err
+	}
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
+	return &rkcyv1.Instance{Value: value, Version: r.version, Related: r.related}, err
 }
 
 // Watermarks implements storage.Target.
@@ -119,8 +137,11 @@ func (m *Memory) Load(_ context.Context, concern string, keys []string) (map[str
 	defer m.mu.Unlock()
 	out := map[string]*rkcyv1.Instance{}
 	for _, k := range keys {
-		if i, ok := m.rows[concern][k]; ok {
-			out[k] = i
+		if r, ok := m.rows[concern][k]; ok {
+			var err error
+			if out[k], err = m.decode(concern, r); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return out, nil
@@ -130,7 +151,15 @@ func (m *Memory) Load(_ context.Context, concern string, keys []string) (map[str
 func (m *Memory) Rows(concern string) map[string]*rkcyv1.Instance {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return maps.Clone(m.rows[concern])
+	out := map[string]*rkcyv1.Instance{}
+	for k, r := range m.rows[concern] {
+		i, err := m.decode(concern, r)
+		if err != nil {
+			panic(err) // the mapping cannot read what it wrote
+		}
+		out[k] = i
+	}
+	return out
 }
 
 // Applied returns all changes in the order in which they took effect.
