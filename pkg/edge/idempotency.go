@@ -20,6 +20,10 @@ const (
 	TxnIDKey = "rkcy-txn-id"
 	// ReplayedKey is "true" on an answer that an earlier request had made.
 	ReplayedKey = "idempotent-replayed"
+	// ExplainKey, given by a client as "true", asks for the plan of the
+	// transaction instead of its execution. The plan comes as the message of a
+	// status ABORTED whose reason is ReasonExplained.
+	ExplainKey = "rkcy-explain"
 )
 
 // seenRequest takes the fingerprint of the request that a method is called
@@ -52,6 +56,9 @@ func (r *seenRequest) into(v any) error {
 // withIdempotency takes the key out of the metadata of a request.
 func withIdempotency(ctx context.Context, r *seenRequest) (context.Context, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
+	if on := md.Get(ExplainKey); len(on) == 1 && on[0] == "true" {
+		ctx = txn.WithExplain(ctx)
+	}
 	switch keys := md.Get(IdempotencyKey); len(keys) {
 	case 0:
 		return ctx, nil

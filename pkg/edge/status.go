@@ -28,6 +28,9 @@ const (
 	ReasonTooLarge = "REQUEST_TOO_LARGE"
 	// ReasonOverloaded: MaxInFlight is reached. Nothing was done.
 	ReasonOverloaded = "TOO_MANY_IN_FLIGHT"
+	// ReasonExplained: the message is the plan that was asked for. Nothing was
+	// done.
+	ReasonExplained = "EXPLAINED"
 )
 
 // retryDelay is what clients are told to wait before they try again.
@@ -150,7 +153,11 @@ func StatusOf(err error) *status.Status {
 		return status.New(codes.OK, "")
 	}
 	if e, ok := errors.AsType[*txn.Error](err); ok {
-		s := newStatus(GRPCCode(e.Code), txn.CodeName(e.Code), e.Details, "%s", e.Message)
+		reason := txn.CodeName(e.Code)
+		if e.Details[txn.DetailPlan] != "" {
+			reason = ReasonExplained
+		}
+		s := newStatus(GRPCCode(e.Code), reason, e.Details, "%s", e.Message)
 		if again(e) {
 			return retriable(s)
 		}

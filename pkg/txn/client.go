@@ -171,6 +171,9 @@ func (c *Client) Submit(ctx context.Context, b *Builder) (ID, error) {
 // ctx ends first, the error has CodeDeadlineExceeded (or CodeCancelled), the
 // transaction id, and says that the outcome is unknown.
 func (c *Client) Run(ctx context.Context, b *Builder) (*Result, error) {
+	if Explaining(ctx) {
+		return nil, Explained(b, c.cfg.Router)
+	}
 	ctx, cancel, p, err := c.prepare(ctx, b)
 	defer cancel()
 	if err != nil {

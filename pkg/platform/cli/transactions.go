@@ -12,7 +12,7 @@ import (
 // newTransactions returns the command that asks an edge about transactions.
 func newTransactions(app node.Application) *cobra.Command {
 	const id = "0192a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b"
-	return edgecmd.New(edgecmd.Config{
+	cmd := edgecmd.New(edgecmd.Config{
 		App: app.Name, Use: "txn", Short: "Look at transactions, wait for them, cancel them",
 		Service: adminv1.File_rkcy_admin_v1_admin_proto.Services().ByName("TransactionService"), OpenAPI: adminv1.OpenAPI,
 		DefaultAddr: platform.DefaultGRPCAddr, Positional: "id",
@@ -21,4 +21,11 @@ func newTransactions(app node.Application) *cobra.Command {
 		},
 		Examples: map[string]string{"GetTransaction": id, "WaitTransaction": id + " --timeout 1m", "CancelTransaction": id, "RetryTransaction": id},
 	})
+	if app.Service != nil {
+		cmd.AddCommand(edgecmd.New(edgecmd.Config{
+			App: app.Name, Use: "explain", Short: "Show how a request would run: visits, holds, commit point", Explain: true,
+			Service: app.Service, OpenAPI: app.OpenAPI, DefaultAddr: platform.DefaultGRPCAddr,
+		}))
+	}
+	return cmd
 }

@@ -43,6 +43,9 @@ type Config struct {
 	// Names has the names of commands, by name of the rpc, where they are not to
 	// be made of it. May be nil.
 	Names map[string]string
+	// Explain makes the commands show how a request would run, instead of sending
+	// it.
+	Explain bool
 	// Positional names the field that an argument without = gives. May be empty.
 	Positional string
 }
@@ -207,7 +210,14 @@ func addMethod(root *cobra.Command, cfg Config, opts *options, m protoreflect.Me
 		if cmd.Flags().Changed("idempotency-key") {
 			ctx = metadata.AppendToOutgoingContext(ctx, "idempotency-key", opts.idempotencyKey)
 		}
+		if cfg.Explain {
+			ctx = metadata.AppendToOutgoingContext(ctx, "rkcy-explain", "true")
+		}
 		answer, err := call(ctx, target, m, request, opts, cfg)
+		if plan, ok := planOf(err); ok {
+			_, err := fmt.Fprint(cmd.OutOrStdout(), plan)
+			return err
+		}
 		if err != nil {
 			return err
 		}

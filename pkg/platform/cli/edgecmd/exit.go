@@ -1,6 +1,7 @@
 package edgecmd
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -97,6 +98,31 @@ func (e *statusError) Error() string {
 		b.WriteString("\n" + e.hint)
 	}
 	return b.String()
+}
+
+// planOf returns the plan that an edge was asked for, which comes as an error.
+func planOf(err error) (string, bool) {
+	e, ok := errors.AsType[*statusError](err)
+	if !ok {
+		return "", false
+	}
+	for _, d := range e.status.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetReason() == "EXPLAINED" {
+			return printableLines(e.status.Message()), true
+		}
+	}
+	return "", false
+}
+
+// printableLines makes every line safe for a terminal.
+func printableLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		if indent := len(l) - len(strings.TrimLeft(l, " ")); l != "" {
+			lines[i] = l[:indent] + visible(l[indent:])
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // codeName returns a code in the form of documents and of errors in JSON, e.g.
