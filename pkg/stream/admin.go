@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -20,8 +21,9 @@ type Admin struct {
 	done chan struct{}
 	wg   sync.WaitGroup
 
-	mu     sync.Mutex
-	groups map[string]*groupView // by group
+	mu      sync.Mutex
+	groups  map[string]*groupView // by group
+	located map[string]bool       // topics whose leaders the library was made to learn
 }
 
 // NewAdmin returns an admin. It does not fail while the brokers are away; its
@@ -195,6 +197,9 @@ func (a *Admin) Brokers(ctx context.Context) (int, error) {
 
 // DeleteRecordsBefore deletes the records below an offset of each partition.
 func (a *Admin) DeleteRecordsBefore(ctx context.Context, before map[TopicPartition]int64) error {
+	if err := a.locate(ctx, slices.Collect(maps.Keys(before))); err != nil {
+		return err
+	}
 	tps := make([]kafka.TopicPartition, 0, len(before))
 	for tp, offset := range before {
 		tps = append(tps, kafka.TopicPartition{Topic: &tp.Topic, Partition: tp.Partition, Offset: kafka.Offset(offset)})
@@ -223,7 +228,41 @@ func (a *Admin) LowWatermarks(ctx context.Context, tps []TopicPartition) (map[To
 	return a.offsets(ctx, tps, kafka.EarliestOffsetSpec)
 }
 
+// locate makes the library learn the leaders of topics, once. Requests to
+// leaders look them up by themselves, but while the client is young the answer
+// may go unnoticed, and the library then waits for a timer of 3 s.
+func (a *Admin) locate(ctx context.Context, tps []TopicPartition) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout(ctx))
+	defer cancel()
+	for _, tp := range tps {
+		a.mu.Lock()
+		done := a.located[tp.Topic]
+		a.mu.Unlock()
+		for !done {
+			_, err := a.a.GetMetadata(&tp.Topic, false, int(min(timeout(ctx), time.Second).Milliseconds()))
+			if done = err == nil; done {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("stream: leaders of %s at %s: %w", tp.Topic, a.cfg.Bootstrap, errors.Join(ctx.Err(), err))
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		a.mu.Lock()
+		if a.located == nil {
+			a.located = map[string]bool{}
+		}
+		a.located[tp.Topic] = true
+		a.mu.Unlock()
+	}
+	return nil
+}
+
 func (a *Admin) offsets(ctx context.Context, tps []TopicPartition, spec kafka.OffsetSpec) (map[TopicPartition]int64, error) {
+	if err := a.locate(ctx, tps); err != nil {
+		return nil, err
+	}
 	ask := map[kafka.TopicPartition]kafka.OffsetSpec{}
 	for _, tp := range theirPartitions(tps) {
 		ask[tp] = spec
