@@ -686,3 +686,19 @@ type fixedRoute struct{}
 func (fixedRoute) Route(concern, _ string) (string, int32, error) {
 	return processTopic(concern), 0, nil
 }
+
+// hide takes what an engine has not read yet out of its log, show puts records
+// at the log's end.
+func (x *table) hide(concern string) (hidden []stream.Record) {
+	tp := stream.TopicPartition{Topic: processTopic(concern)}
+	next := x.part(concern).next
+	hidden = x.read(tp, next)
+	x.log[tp] = x.log[tp][:min(next, x.end(tp))]
+	return hidden
+}
+
+func (x *table) show(records []stream.Record) {
+	if len(records) > 0 {
+		x.append(records)
+	}
+}

@@ -1,0 +1,226 @@
+package concern
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
+)
+
+// keyed is a request with an idempotency key.
+var keyed = request{key: "order-1", print: "a"}
+
+// wantRepeat checks that s was answered once, with the outcome of first.
+func wantRepeat(t *testing.T, s, first *simTxn) {
+	t.Helper()
+	if s.answers != 1 || first.response == nil {
+		t.Errorf("%d answers; the first: %v", s.answers, first.response)
+		return
+	}
+	want := proto.CloneOf(first.response)
+	want.TxnId, want.OriginalTxnId = s.id[:], first.id[:]
+	if !proto.Equal(s.response, want) {
+		t.Errorf("answered %v, not %v", s.response, want)
+	}
+}
+
+func (x *table) wantEntries(n int) {
+	x.t.Helper()
+	if have := x.part("alpha").claims; len(have.entries) != n || (n == 0) != (have.bytes == 0) {
+		x.t.Errorf("%d entries of %d bytes are remembered, not %d", len(have.entries), have.bytes, n)
+	}
+}
+
+// After an outcome that had no effect and may pass, a repeat runs.
+func TestRepeatsThatRunAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(x *table, s *simTxn)
+		want txn.Code
+	}{
+		"cancelled": {func(x *table, s *simTxn) { x.cancel(s) }, txn.CodeCancelled},
+		"deadline":  {func(x *table, _ *simTxn) { x.now = x.now.Add(2 * time.Minute) }, txn.CodeDeadlineExceeded},
+	} {
+		for _, saga := range []bool{false, true} {
+			for _, takeOver := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, saga, takeOver), func(t *testing.T) {
+					x := newTable(t)
+					r := keyed
+					r.saga, r.timeout = saga, time.Minute
+					steps := []string{"alpha/k0 Append", "beta/k0 Append <0"}
+					first := x.submitAs(r, steps...)
+					x.work("alpha")
+					x.work("alpha")
+					repeat := x.submitAs(r, steps...)
+					x.work("alpha")
+					// What follows has to come before the visit to beta.
+					tp := x.hide("beta")
+					c.end(x, first)
+					x.show(tp)
+					x.restAll()
+					wantCode(t, first, c.want)
+					wantRepeat(t, repeat, first)
+					x.wantEntries(0)
+					if takeOver {
+						x.takeOver("alpha")
+						x.takeOver("beta")
+					}
+					again := x.submitAs(r, steps...)
+					x.restAll()
+					wantCode(t, again, 0)
+					x.wantPaths(first, 0, "alpha/k0", "beta/k0")
+					x.wantPaths(again, 1, "alpha/k0", "beta/k0")
+					x.forget()
+					x.wantFree()
+				})
+			}
+		}
+	}
+}
+
+// A stuck saga had an effect: repeats get the outcome, and that of the retry
+// once it has one.
+func TestRepeatsOfAStuckSaga(t *testing.T) {
+	x := newTable(t)
+	x.unwilling = func(txn.ID) error { return txn.Errorf(txn.CodeFailedPrecondition, "not now") }
+	r := keyed
+	r.saga = true
+	steps := []string{"alpha/k0 Append", "beta/k0 Refuse <0"}
+	first := x.submitAs(r, steps...)
+	x.restAll()
+	wantSaga(t, first, txn.CodeFailedPrecondition, txn.SagaStuck)
+	repeat := x.submitAs(r, steps...)
+	x.restAll()
+	wantRepeat(t, repeat, first)
+	x.unwilling = nil
+	x.takeOver("alpha")
+	x.retry(first)
+	x.restAll()
+	later := x.submitAs(r, steps...)
+	x.restAll()
+	wantSaga(t, later, txn.CodeFailedPrecondition, txn.SagaCompensated)
+	x.wantPaths(first, 0, "alpha/k0")
+	x.forget()
+	x.wantFree()
+}
+
+// A claimed transaction that has to start again ends once for its home.
+func TestClaimedTransactionDies(t *testing.T) {
+	x := newTable(t)
+	steps := []string{"alpha/k0 Append", "beta/k0 Append <0"}
+	older := x.send(time.Hour, "alpha/k1 Append", "beta/k0 Append <0")
+	tp := x.hide("alpha")
+	first := x.submitAs(keyed, steps...)
+	x.work("alpha") // the claim
+	x.work("alpha") // holds k0
+	x.show(tp)
+	x.work("alpha")
+	held := x.hide("beta")
+	x.show(held[1:])
+	x.show(held[:1])
+	x.work("beta")
+	_ = older
+	repeat := x.submitAs(keyed, steps...)
+	x.restAll()
+	wantCode(t, first, 0)
+	wantCode(t, older, 0)
+	wantRepeat(t, repeat, first)
+	x.wantPaths(first, 1, "alpha/k0", "beta/k0")
+}
+
+// A partition that remembers too much refuses new keys, and forgets nothing
+// early.
+func TestEntriesAreBounded(t *testing.T) {
+	x := newTable(t)
+	x.engines["alpha"].engine.cfg.claimBytes = 1
+	first := x.submitAs(keyed, "alpha/k0 Append")
+	second := x.submitAs(request{key: "order-2"}, "alpha/k0 Append")
+	repeat := x.submitAs(keyed, "alpha/k0 Append")
+	x.restAll()
+	wantCode(t, first, 0)
+	wantCode(t, second, txn.CodeResourceExhausted)
+	wantRepeat(t, repeat, first)
+	x.wantPaths(second, 0, "alpha/k0")
+	x.forget()
+	third := x.submitAs(request{key: "order-2"}, "alpha/k0 Append")
+	x.restAll()
+	wantCode(t, third, 0)
+}
+
+// An answer that is too large to be kept is not lost on who waits for it, and
+// a repeat is told that the request took effect.
+func TestOutcomeTooLargeToKeep(t *testing.T) {
+	def := listDefinition("alpha")
+	for i := range def.Commands {
+		if def.Commands[i].Name == "Look" {
+			def.Commands[i].Run = func(Context, proto.Message, proto.Message) (proto.Message, error) {
+				return &list{Paths: []string{strings.Repeat("x", maxOutcomeBytes)}}, nil
+			}
+		}
+	}
+	x := newTable(t)
+	set, err := newCommandSet(def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.served[processTopic("alpha")].commands = set
+	first := x.submitAs(keyed, "alpha/k0 Append", "alpha/k0 Look")
+	repeat := x.submitAs(keyed, "alpha/k0 Append", "alpha/k0 Look")
+	x.restAll()
+	wantCode(t, first, 0)
+	late := x.submitAs(keyed, "alpha/k0 Append", "alpha/k0 Look")
+	x.restAll()
+	wantCode(t, late, txn.CodeFailedPrecondition)
+	if late.response.GetOriginalTxnId() == nil {
+		t.Error("the first is not named")
+	}
+	if repeat.answers != 1 {
+		t.Errorf("%d answers", repeat.answers)
+	}
+	x.wantPaths(first, 1, "alpha/k0")
+	if n := x.part("alpha").claims.bytes; n > maxOutcomeBytes {
+		t.Errorf("%d bytes are remembered", n)
+	}
+}
+
+// A claim whose deadline has passed leaves no entry.
+func TestClaimAfterItsDeadline(t *testing.T) {
+	x := newTable(t)
+	r := keyed
+	r.timeout = time.Second
+	s := x.submitAs(r, "alpha/k0 Append")
+	x.now = x.now.Add(time.Minute)
+	x.restAll()
+	wantCode(t, s, txn.CodeDeadlineExceeded)
+	x.wantEntries(0)
+	s = x.submitAs(r, "alpha/k0 Append")
+	x.restAll()
+	wantCode(t, s, 0)
+}
+
+// The first visit of a claimed transaction leads nowhere, or is delayed.
+func TestClaimedTransactionEndsElsewhere(t *testing.T) {
+	x := newTable(t)
+	x.noRoute = "gamma"
+	first := x.submitAs(keyed, "alpha/k0 Append", "gamma/k0 Append <0")
+	repeat := x.submitAs(keyed, "alpha/k0 Append", "gamma/k0 Append <0")
+	x.restAll()
+	wantCode(t, first, txn.CodeUnimplemented)
+	wantRepeat(t, repeat, first)
+
+	r := request{key: "later", notBefore: x.now.Add(time.Minute)}
+	first = x.submitAs(r, "alpha/k0 Append")
+	x.rest()
+	repeat = x.submitAs(r, "alpha/k0 Append")
+	x.rest()
+	if first.answers+repeat.answers > 0 {
+		t.Error("ended too early")
+	}
+	x.takeOver("alpha")
+	x.restAll()
+	wantCode(t, first, 0)
+	wantRepeat(t, repeat, first)
+}
