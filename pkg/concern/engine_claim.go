@@ -2,6 +2,7 @@ package concern
 
 import (
 	"bytes"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -70,32 +71,55 @@ func (e *engine) claim(p *partition, v *rkcyv1.Visit) {
 	t := v.GetTxn()
 	want := t.GetIdempotency()
 	en := p.claims.entries[want.GetKey()]
+	// The entry remembers longer than the window.
+	known := bytes.Equal(en.GetTxnId(), t.GetId()) || slices.ContainsFunc(en.GetWaiters(), func(w *rkcyv1.Waiter) bool {
+		return bytes.Equal(w.GetTxnId(), t.GetId())
+	})
+	if !p.window.add(claimed(t.GetId())) || known {
+		e.stats.Duplicates++
+		return
+	}
 	switch {
 	case en == nil && t.GetDeadlineMs() < e.nowMs:
-		e.answer(v, txn.Refuse(v, errDeadline(v)).Response)
+		e.answerClaim(p, v, txn.Refuse(v, errDeadline(v)).Response)
 	case en == nil && p.claims.bytes > e.cfg.claimBytes:
 		e.stats.Shed++
-		e.answer(v, txn.Refuse(v, txn.Errorf(txn.CodeResourceExhausted,
+		e.answerClaim(p, v, txn.Refuse(v, txn.Errorf(txn.CodeResourceExhausted,
 			"%d MiB of idempotency keys are remembered here, the limit; send the request without one, or try again later", p.claims.bytes>>20)).Response)
 	case en == nil:
 		e.keep(p, &rkcyv1.Entry{
 			Key: want.GetKey(), Fingerprint: want.GetFingerprint(), TxnId: t.GetId(), ExpiresMs: e.nowMs + e.cfg.claimWindowMs,
 		})
 		e.forward(&rkcyv1.Visit{Txn: t, Attempt: v.GetAttempt()})
-	case bytes.Equal(en.GetTxnId(), t.GetId()):
-		e.stats.Duplicates++ // the same record once more
 	case !bytes.Equal(en.GetFingerprint(), want.GetFingerprint()):
-		e.answer(v, txn.Refuse(v, txn.Errorf(txn.CodeInvalidArgument,
+		e.answerClaim(p, v, txn.Refuse(v, txn.Errorf(txn.CodeInvalidArgument,
 			"idempotency key %q was used with another request; use a new key for a new request", want.GetKey())).Response)
 	case en.GetOutcome() != nil:
 		e.stats.Repeats++
-		e.answer(v, repeated(en, t.GetId()))
+		e.answerClaim(p, v, repeated(en, t.GetId()))
 	default:
 		e.stats.Repeats++
 		en = proto.CloneOf(en)
 		en.Waiters = append(en.Waiters, &rkcyv1.Waiter{TxnId: t.GetId(), ReplyTo: t.GetReplyTo()})
 		e.keep(p, en)
 	}
+}
+
+// claimed names the claim of a transaction in the window: attempts of visits
+// start at 1.
+func claimed(id []byte) applied { return applied{id: txn.ID(id)} }
+
+// traceClaim makes sure that a later owner knows of a claim that no entry tells
+// of.
+func traceClaim(p *partition, id []byte) {
+	p.touched = true
+	p.state.trace(holdKey(txn.ID(id), 0, 0))
+}
+
+// answerClaim answers who asked for an entry and does not get one.
+func (e *engine) answerClaim(p *partition, v *rkcyv1.Visit, r *rkcyv1.Response) {
+	traceClaim(p, v.GetTxn().GetId())
+	e.answer(v, r)
 }
 
 // repeated makes the answer to a repeat.
@@ -114,10 +138,12 @@ func (e *engine) outcome(p *partition, o *rkcyv1.Outcome) {
 	done := proto.CloneOf(en)
 	done.Waiters, done.Outcome = nil, o.GetResponse()
 	for _, w := range en.GetWaiters() {
+		traceClaim(p, w.GetTxnId())
 		e.reply(w.GetReplyTo(), repeated(done, w.GetTxnId()))
 	}
 	switch {
 	case mayRunAgain(o.GetResponse().GetError()):
+		traceClaim(p, en.GetTxnId())
 		e.forget(p, o.GetKey())
 		return
 	case proto.Size(done.GetOutcome()) > maxOutcomeBytes:

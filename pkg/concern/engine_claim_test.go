@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 )
 
@@ -223,4 +224,106 @@ func TestClaimedTransactionEndsElsewhere(t *testing.T) {
 	x.restAll()
 	wantCode(t, first, 0)
 	wantRepeat(t, repeat, first)
+}
+
+// A repeat that comes while the first one runs waits for it, one that comes
+// later is answered from what is remembered, one with another request is
+// refused; and nothing runs twice.
+func TestRepeats(t *testing.T) {
+	for _, kind := range []string{"single", "isolated", "saga", "refused", "undone"} {
+		for _, takeOver := range []bool{false, true} {
+			for _, again := range []bool{false, true} {
+				t.Run(fmt.Sprint(kind, takeOver, again), func(t *testing.T) {
+					x := newTable(t)
+					disturb := func() {
+						for _, c := range simConcerns {
+							if takeOver {
+								x.takeOver(c)
+							}
+						}
+						if again {
+							x.again("alpha")
+							if takeOver {
+								x.takeOver("alpha")
+							}
+						}
+					}
+					r, steps, code, effect := keyed, []string{"alpha/k0 Append", "beta/k0 Append <0"}, txn.Code(0), 1
+					switch kind {
+					case "single":
+						steps = steps[:1]
+					case "saga":
+						r.saga = true
+					case "refused":
+						steps[1], code, effect = "beta/k0 Refuse <0", txn.CodeFailedPrecondition, 0
+					case "undone":
+						r.saga = true
+						steps[1], code, effect = "beta/k0 Refuse <0", txn.CodeFailedPrecondition, 0
+					}
+					first := x.submitAs(r, steps...)
+					disturb()
+					x.work("alpha") // the claim
+					disturb()
+					repeat := x.submitAs(r, steps...)
+					disturb()
+					other := r
+					other.print = "b"
+					stranger := x.submitAs(other, steps...)
+					disturb()
+					x.work("alpha")
+					disturb()
+					x.restAll()
+					disturb()
+					late := x.submitAs(r, steps...)
+					disturb()
+					x.restAll()
+					disturb()
+					lateStranger := x.submitAs(other, steps...)
+					disturb()
+					x.restAll()
+					wantCode(t, first, code)
+					wantRepeat(t, repeat, first)
+					wantRepeat(t, late, first)
+					wantCode(t, stranger, txn.CodeInvalidArgument)
+					wantCode(t, lateStranger, txn.CodeInvalidArgument)
+					x.wantPaths(first, effect, "alpha/k0")
+					for _, s := range []*simTxn{repeat, late, stranger, lateStranger} {
+						x.wantPaths(s, 0, "alpha/k0", "beta/k0")
+					}
+					x.wantEntries(1)
+					x.forget()
+					x.wantEntries(0)
+					x.wantFree()
+					fresh := x.submitAs(other, "alpha/k1 Append")
+					x.restAll()
+					wantCode(t, fresh, 0)
+				})
+			}
+		}
+	}
+}
+
+// The record of a claim comes again after its entry has been dropped: it makes
+// no entry that nobody would ever end.
+func TestClaimComesAgainLater(t *testing.T) {
+	for _, takeOver := range []bool{false, true} {
+		x := newTable(t)
+		s := x.submitAs(keyed, "alpha/k0 Append", "beta/k0 Append <0")
+		claim := x.read(stream.TopicPartition{Topic: processTopic("alpha")}, 0)
+		x.work("alpha")
+		x.cancel(s)
+		x.restAll()
+		wantCode(t, s, txn.CodeCancelled)
+		x.wantEntries(0)
+		if takeOver {
+			x.takeOver("alpha")
+		}
+		x.show(claim)
+		x.restAll()
+		x.wantEntries(0)
+		wantCode(t, s, txn.CodeCancelled)
+		next := x.submitAs(keyed, "alpha/k0 Append", "beta/k0 Append <0")
+		x.restAll()
+		wantCode(t, next, 0)
+	}
 }
