@@ -135,6 +135,9 @@ func (e *engine) outcome(p *partition, o *rkcyv1.Outcome) {
 	if en == nil || !bytes.Equal(en.GetTxnId(), o.GetResponse().GetTxnId()) {
 		return // forgotten already
 	}
+	if was := en.GetOutcome(); was != nil && was.GetError().GetDetails()[txn.DetailSaga] != txn.SagaStuck {
+		return // only a stuck saga ends twice; a read may run twice
+	}
 	done := proto.CloneOf(en)
 	done.Waiters, done.Outcome = nil, o.GetResponse()
 	for _, w := range en.GetWaiters() {

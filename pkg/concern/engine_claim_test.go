@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
 
 // keyed is a request with an idempotency key.
@@ -326,4 +327,39 @@ func TestClaimComesAgainLater(t *testing.T) {
 		x.restAll()
 		wantCode(t, next, 0)
 	}
+}
+
+// A read that is delivered twice is answered twice, but what repeats get does
+// not change.
+func TestOutcomeStays(t *testing.T) {
+	x := newTable(t)
+	first := x.submitAs(keyed, "alpha/k0 Look")
+	x.work("alpha")
+	read := x.hide("alpha")
+	if len(read) != 0 {
+		t.Fatal("it should have run at once, since the instance is at hand")
+	}
+	x.restAll()
+	wantCode(t, first, 0)
+	x.send(time.Hour, "alpha/k0 Append")
+	x.restAll()
+	x.deliver(&rkcyv1.Visit{Txn: x.claimOf(first), Attempt: 1})
+	x.restAll()
+	repeat := x.submitAs(keyed, "alpha/k0 Look")
+	x.restAll()
+	wantRepeat(t, repeat, first)
+}
+
+// claimOf returns the transaction of the last claim in the log of alpha.
+func (x *table) claimOf(s *simTxn) *rkcyv1.Transaction {
+	x.t.Helper()
+	for _, r := range x.read(stream.TopicPartition{Topic: processTopic("alpha")}, 0) {
+		p := &rkcyv1.ProcessRecord{}
+		x.unmarshal(r.Value, p)
+		if p.GetVisit().GetClaim() && txn.ID(p.GetVisit().GetTxn().GetId()) == s.id {
+			return p.GetVisit().GetTxn()
+		}
+	}
+	x.t.Fatal("there is no claim")
+	return nil
 }
