@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -84,14 +85,23 @@ func (p *process) cleanup() {
 		}
 	}
 	log := p.log()
-	if strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic: ") && !strings.Contains(log, "handler panicked") {
-		p.t.Error("there is a data race or a panic in the log of rpg")
+	crash := crashed.FindStringIndex(log)
+	if crash != nil {
+		p.t.Error("there is a data race or a crash in the log of rpg")
 	}
-	if p.t.Failed() {
-		const most = 16 << 10
-		p.t.Logf("log of rpg, pid %d, %v:\n%s", p.cmd.Process.Pid, p.cmd.ProcessState, log[max(0, len(log)-most):])
+	if !p.t.Failed() {
+		return
 	}
+	const most = 16 << 10
+	if crash != nil {
+		log = log[max(0, crash[0]-most/4):]
+		log = log[:min(len(log), most)]
+	}
+	p.t.Logf("log of rpg, pid %d, %v:\n%s", p.cmd.Process.Pid, p.cmd.ProcessState, log[max(0, len(log)-most):])
 }
+
+// crashed finds where a process says that it goes down, or has a data race.
+var crashed = regexp.MustCompile(`(?m)^(panic: |fatal error: |SIG[A-Z]+: |WARNING: DATA RACE)|Assertion .* failed`)
 
 // log returns what the process has written.
 func (p *process) log() string {

@@ -80,8 +80,8 @@ func TestEmbeddedNoOrphans(t *testing.T) {
 			}
 			end(p)
 			eventually(t, "the database ends", func() error {
-				if err := syscall.Kill(postmaster, 0); !errors.Is(err, syscall.ESRCH) {
-					return fmt.Errorf("pid %d is there: %v", postmaster, err)
+				if !errors.Is(syscall.Kill(postmaster, 0), syscall.ESRCH) {
+					return fmt.Errorf("pid %d is there", postmaster)
 				}
 				return nil
 			})
