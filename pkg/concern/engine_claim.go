@@ -167,7 +167,8 @@ func mayRunAgain(err *rkcyv1.Error) bool {
 	}
 }
 
-// forgetClaims drops the entries whose window has passed.
+// forgetClaims drops the entries whose window has passed. While a transaction
+// runs its entry stays, and so do those who wait for it.
 func (e *engine) forgetClaims(p *partition) {
 	for len(p.claims.order) > 0 {
 		head := p.claims.order[0]
@@ -177,8 +178,14 @@ func (e *engine) forgetClaims(p *partition) {
 			return
 		}
 		p.claims.order = p.claims.order[1:]
-		if current {
-			e.forget(p, head.key)
+		if !current {
+			continue
+		}
+		e.forget(p, head.key)
+		if en.GetOutcome() == nil {
+			longer := proto.CloneOf(en)
+			longer.ExpiresMs = e.nowMs + e.cfg.claimWindowMs
+			e.keep(p, longer)
 		}
 	}
 }

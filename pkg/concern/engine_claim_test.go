@@ -363,3 +363,35 @@ func (x *table) claimOf(s *simTxn) *rkcyv1.Transaction {
 	x.t.Fatal("there is no claim")
 	return nil
 }
+
+// An entry of what still runs outlives its window: those who wait for it would
+// never be answered, and a repeat would run beside the first.
+func TestRunningEntryIsNotForgotten(t *testing.T) {
+	for _, takeOver := range []bool{false, true} {
+		x := newTable(t)
+		x.claimWindow = time.Minute
+		x.takeOver("alpha")
+		r := keyed
+		r.notBefore, r.timeout = x.now.Add(time.Hour), 2*time.Hour
+		first := x.submitAs(r, "alpha/k0 Append")
+		repeat := x.submitAs(r, "alpha/k0 Append")
+		x.rest()
+		for range 3 {
+			x.now = x.now.Add(5 * time.Minute)
+			if takeOver {
+				x.takeOver("alpha")
+			}
+			x.rest()
+		}
+		x.wantEntries(1)
+		late := x.submitAs(r, "alpha/k0 Append")
+		x.restAll()
+		wantCode(t, first, 0)
+		wantRepeat(t, repeat, first)
+		wantRepeat(t, late, first)
+		x.now = x.now.Add(5 * time.Minute)
+		x.restAll()
+		x.wantEntries(0)
+		x.wantFree()
+	}
+}

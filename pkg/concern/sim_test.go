@@ -129,6 +129,8 @@ type sim struct {
 	order        []*simTxn // in order of submission
 	stats        Stats
 
+	// claimWindow is how long idempotency keys are remembered; 0: the default.
+	claimWindow time.Duration
 	// noRoute is a Concern that does not exist.
 	noRoute string
 	// unwilling, where set, may refuse a compensation; undos are those that were
@@ -268,6 +270,7 @@ func (s *sim) newEngine() *engine {
 	return newEngine(engineConfig{
 		served: s.served, responseTopic: "response", router: s, cacheBytes: int64(s.rng.IntN(4000)), overlayBytes: overlay,
 		stateRecords: s.stateRecords, logger: slog.New(slog.DiscardHandler), holdsOff: s.holdsOff,
+		claimWindowMs: s.claimWindow.Milliseconds(),
 	})
 }
 
