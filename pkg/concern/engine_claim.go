@@ -44,6 +44,19 @@ func (c *claims) put(en *rkcyv1.Entry) {
 	}
 	c.entries[en.GetKey()] = en
 	c.bytes += entryBytes(en)
+	c.compact()
+}
+
+// compact drops what is left in the order of entries that have gone, once that
+// is most of it.
+func (c *claims) compact() {
+	if len(c.order) < 100 || len(c.order) < 2*len(c.entries) {
+		return
+	}
+	c.order = slices.DeleteFunc(c.order, func(x expiry) bool {
+		en := c.entries[x.key]
+		return en == nil || en.GetExpiresMs() != x.ms
+	})
 }
 
 func (c *claims) remove(key string) {

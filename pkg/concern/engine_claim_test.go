@@ -395,3 +395,26 @@ func TestRunningEntryIsNotForgotten(t *testing.T) {
 		x.wantFree()
 	}
 }
+
+// Entries that came and went leave nothing behind one that stays.
+func TestDroppedEntriesTakeNoMemory(t *testing.T) {
+	x := newTable(t)
+	first := x.submitAs(keyed, "alpha/k0 Append")
+	x.restAll()
+	for n := range 2000 {
+		s := x.submitAs(request{key: fmt.Sprint("order ", n), timeout: time.Hour, notBefore: x.now.Add(time.Minute)}, "alpha/k0 Append")
+		x.work("alpha")
+		x.cancel(s)
+		x.work("alpha")
+		wantCode(t, s, txn.CodeCancelled)
+	}
+	x.wantEntries(1)
+	if n := len(x.part("alpha").claims.order); n > 200 {
+		t.Errorf("%d expiries for one entry", n)
+	}
+	repeat := x.submitAs(keyed, "alpha/k0 Append")
+	x.rest()
+	wantRepeat(t, repeat, first)
+	x.forget()
+	x.wantFree()
+}
