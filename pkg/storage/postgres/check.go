@@ -17,17 +17,23 @@ import (
 type found struct {
 	name, typ         string
 	notNull, unfilled bool // unfilled: no default, not generated
-	unique            bool // alone a primary key or unique
 }
 
 const readColumns = `SELECT t.name, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-    NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '',
-    EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid AND i.indimmediate
-        AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL)
+    NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = ''
 FROM unnest($1::text[]) AS t(name)
 JOIN pg_attribute a ON a.attrelid = to_regclass(quote_ident(t.name))
 WHERE a.attnum > 0 AND NOT a.attisdropped
 ORDER BY t.name, a.attnum`
+
+// readUnique reads which columns, in order of name, are together a primary key
+// or unique.
+const readUnique = `SELECT t.name, array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C")
+FROM unnest($1::text[]) AS t(name)
+JOIN pg_index i ON i.indrelid = to_regclass(quote_ident(t.name))
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY((i.indkey::int2[])[0:i.indnkeyatts - 1])
+WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+GROUP BY t.name, i.indexrelid`
 
 // CheckSchema compares the tables that the database has with those that the
 // mappings need. The error names every difference; one with
@@ -36,6 +42,9 @@ func (t *Target) CheckSchema(ctx context.Context) error {
 	names := []string{watermarkTable}
 	for _, m := range t.cfg.Mappings {
 		names = append(names, m.Table)
+		for _, c := range m.Children {
+			names = append(names, c.Table)
+		}
 	}
 	rows, err := t.pool.Query(ctx, readColumns, names)
 	if err != nil {
@@ -44,8 +53,20 @@ func (t *Target) CheckSchema(ctx context.Context) error {
 	have := map[string][]found{}
 	var table string
 	var c found
-	_, err = pgx.ForEachRow(rows, []any{&table, &c.name, &c.typ, &c.notNull, &c.unfilled, &c.unique}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&table, &c.name, &c.typ, &c.notNull, &c.unfilled}, func() error {
 		have[table] = append(have[table], c)
+		return nil
+	})
+	if err != nil {
+		return schemaError(err)
+	}
+	if rows, err = t.pool.Query(ctx, readUnique, names); err != nil {
+		return schemaError(err)
+	}
+	unique := map[string][][]string{}
+	var columns []string
+	_, err = pgx.ForEachRow(rows, []any{&table, &columns}, func() error {
+		unique[table] = append(unique[table], slices.Clone(columns))
 		return nil
 	})
 	if err != nil {
@@ -56,11 +77,13 @@ func (t *Target) CheckSchema(ctx context.Context) error {
 		faults = append(faults, fmt.Errorf("table %s is missing", watermarkTable))
 	}
 	for _, m := range t.cfg.Mappings {
-		if len(have[m.Table]) == 0 {
-			faults = append(faults, fmt.Errorf("table %s of %s is missing", m.Table, m.Concern))
-			continue
+		for _, w := range wanted(m) {
+			if len(have[w.table]) == 0 {
+				faults = append(faults, fmt.Errorf("table %s of %s is missing", w.table, m.Concern))
+				continue
+			}
+			faults = append(faults, w.differences(m.Concern, have[w.table], unique[w.table])...)
 		}
-		faults = append(faults, differences(m, have[m.Table])...)
 	}
 	if len(faults) > 0 {
 		return fmt.Errorf("postgres: the schema is not what the mappings need; %s\n%w", migrateHint, errors.Join(faults...))
@@ -68,38 +91,62 @@ func (t *Target) CheckSchema(ctx context.Context) error {
 	return nil
 }
 
-func differences(m storage.Mapping, have []found) []error {
-	var faults []error
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("table %s: "+format, append([]any{m.Table}, args...)...))
-	}
-	want := append(slices.Clone(m.Columns),
+// wantedTable is a table as a mapping needs it.
+type wantedTable struct {
+	table   string
+	columns []storage.Column
+	primary []string // in order of name
+}
+
+// wanted returns the tables of a mapping.
+func wanted(m storage.Mapping) []wantedTable {
+	columns := append(slices.Clone(m.Columns),
 		storage.Column{Name: storage.VersionColumn, Type: column.Bigint, NotNull: true},
 		storage.Column{Name: storage.TimeColumn, Type: "timestamp with time zone", NotNull: true})
 	if m.Related {
-		want = append(want, storage.Column{Name: storage.RelatedColumn, Type: column.Bytea})
+		columns = append(columns, storage.Column{Name: storage.RelatedColumn, Type: column.Bytea})
+	}
+	out := []wantedTable{{m.Table, columns, []string{m.KeyColumn().Name}}}
+	for _, c := range m.Children {
+		w := wantedTable{c.Table, slices.Clone(c.Columns), []string{c.Columns[c.KeyIndex()].Name}}
+		if i := c.RowKeyIndex(); i >= 0 {
+			w.columns[i].NotNull = true
+			w.primary = append(w.primary, c.RowKey)
+			slices.Sort(w.primary)
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+func (w wantedTable) differences(concern string, have []found, unique [][]string) []error {
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("table %s: "+format, append([]any{w.table}, args...)...))
 	}
 	wanted := map[string]bool{}
-	for _, c := range want {
+	complete := true
+	for _, c := range w.columns {
 		wanted[c.Name] = true
 		i := slices.IndexFunc(have, func(f found) bool { return f.name == c.Name })
 		if i < 0 {
 			fault("column %s %s is missing", c.Name, c.Type)
+			complete = complete && !slices.Contains(w.primary, c.Name)
 			continue
 		}
 		if !fits(c.Type, have[i].typ) {
 			fault("column %s is %s, want %s", c.Name, have[i].typ, c.Type)
 		}
-		if c.Key && !have[i].unique {
-			fault("column %s is not the primary key", c.Name)
-		}
 		if !c.Key && !c.NotNull && have[i].notNull {
 			fault("column %s is NOT NULL, but an instance may be without a value for it", c.Name)
 		}
 	}
+	if complete && !slices.ContainsFunc(unique, func(u []string) bool { return slices.Equal(u, w.primary) }) {
+		fault("column %s is not the primary key", strings.Join(w.primary, ", "))
+	}
 	for _, f := range have {
 		if !wanted[f.name] && f.notNull && f.unfilled {
-			fault("column %s is NOT NULL without a default, and the mapping of %s does not know it", f.name, m.Concern)
+			fault("column %s is NOT NULL without a default, and the mapping of %s does not know it", f.name, concern)
 		}
 	}
 	return faults

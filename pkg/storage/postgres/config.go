@@ -70,17 +70,23 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("two mappings of %s", m.Concern))
 		}
 		concerns[m.Concern] = true
-		if other, ok := tables[m.Table]; ok {
-			faults = append(faults, fmt.Errorf("mappings of %s and %s share the table %s", other, m.Concern, m.Table))
-		}
-		tables[m.Table] = m.Concern
-		if m.Table == watermarkTable || m.Table == platformVersions || m.Table == applicationVersions {
-			faults = append(faults, fmt.Errorf("mapping of %s: the table %s is the platform's", m.Concern, m.Table))
-		}
-		for _, col := range m.Columns {
-			if _, ok := arrays[col.Type]; !ok {
-				faults = append(faults, fmt.Errorf("mapping of %s: column %s has the unknown type %q", m.Concern, col.Name, col.Type))
+		check := func(table string, columns []storage.Column) {
+			if other, ok := tables[table]; ok {
+				faults = append(faults, fmt.Errorf("mappings of %s and %s share the table %s", other, m.Concern, table))
 			}
+			tables[table] = m.Concern
+			if table == watermarkTable || table == platformVersions || table == applicationVersions {
+				faults = append(faults, fmt.Errorf("mapping of %s: the table %s is the platform's", m.Concern, table))
+			}
+			for _, col := range columns {
+				if _, ok := arrays[col.Type]; !ok {
+					faults = append(faults, fmt.Errorf("mapping of %s: column %s has the unknown type %q", m.Concern, col.Name, col.Type))
+				}
+			}
+		}
+		check(m.Table, m.Columns)
+		for _, c := range m.Children {
+			check(c.Table, c.Columns)
 		}
 	}
 	return errors.Join(faults...)

@@ -8,7 +8,7 @@ import (
 	"github.com/rocketcycle/rocketcycle/pkg/storage/column"
 )
 
-// Schema returns the statements that make the table of a mapping, each ended
+// Schema returns the statements that make the tables of a mapping, each ended
 // by ";" and a new line.
 //
 // Indexes are of a kind that takes values of any size: an ordinary one refuses
@@ -21,33 +21,46 @@ func Schema(m storage.Mapping) string {
 	if m.Related {
 		columns = append(columns, storage.Column{Name: storage.RelatedColumn, Type: column.Bytea})
 	}
+	var b strings.Builder
+	createTable(&b, m.Table, columns, "")
+	for _, c := range m.Children {
+		createTable(&b, c.Table, c.Columns, c.RowKey)
+	}
+	return b.String()
+}
+
+// createTable writes the statements that make one table. rowKey, where not
+// empty, is the column that the primary key has besides the key.
+func createTable(b *strings.Builder, table string, columns []storage.Column, rowKey string) {
 	name, typ := 0, 0
 	for _, c := range columns {
 		name, typ = max(name, len(quoteIfNeeded(c.Name))), max(typ, len(c.Type))
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE %s (\n", quoteIfNeeded(m.Table))
+	fmt.Fprintf(b, "CREATE TABLE %s (\n", quoteIfNeeded(table))
+	primary := ""
 	for i, c := range columns {
 		line := fmt.Sprintf("    %-*s %-*s", name, quoteIfNeeded(c.Name), typ, c.Type)
 		switch {
-		case c.Key:
+		case c.Key && rowKey == "":
 			line += " PRIMARY KEY"
-		case c.NotNull:
+		case c.Key:
+			primary = fmt.Sprintf("    PRIMARY KEY (%s, %s)\n", quoteIfNeeded(c.Name), quoteIfNeeded(rowKey))
+			line += " NOT NULL"
+		case c.NotNull || c.Name == rowKey:
 			line += " NOT NULL"
 		}
 		b.WriteString(strings.TrimRight(line, " "))
-		if i < len(columns)-1 {
+		if i < len(columns)-1 || rowKey != "" {
 			b.WriteByte(',')
 		}
 		b.WriteByte('\n')
 	}
-	b.WriteString(");\n")
-	for _, c := range m.Columns {
+	b.WriteString(primary + ");\n")
+	for _, c := range columns {
 		if c.Index && !c.Key {
-			fmt.Fprintf(&b, "CREATE INDEX ON %s USING %s;\n", quoteIfNeeded(m.Table), indexOf(c))
+			fmt.Fprintf(b, "CREATE INDEX ON %s USING %s;\n", quoteIfNeeded(table), indexOf(c))
 		}
 	}
-	return b.String()
 }
 
 const timestamp = "timestamptz"

@@ -30,13 +30,15 @@ const (
 	Second = "second"
 	// Names has the values of a unique field.
 	Names = "first_name"
+	// Own has tables of its own for parts of an instance.
+	Own = "own"
 )
 
 // Mappings returns those that a target for Run must have been made with.
 func Mappings(k Kind) []storage.Mapping {
 	first := k.Mapping(First, "first")
 	first.Related = true
-	return []storage.Mapping{first, k.Mapping(Second, "user"), storage.UniqueMapping(Names)}
+	return []storage.Mapping{first, k.Mapping(Second, "user"), storage.UniqueMapping(Names), k.OwnMapping(Own, "own")}
 }
 
 // Run checks a kind of target. open returns a fresh, empty one.
@@ -54,6 +56,8 @@ func Run(t *testing.T, open func(t *testing.T, mappings []storage.Mapping) Targe
 		{"Damaged", (*suite).damaged},
 		{"TwoWriters", (*suite).twoWriters},
 		{"ManyRows", (*suite).manyRows},
+		{"Children", (*suite).children},
+		{"ManyChildren", (*suite).manyChildren},
 		{"Related", (*suite).related},
 		{"UniqueValues", (*suite).uniqueValues},
 	} {
