@@ -20,6 +20,10 @@ const entryOverheadBytes = 200
 // maxOutcomeBytes is the largest outcome that is kept for repeats.
 const maxOutcomeBytes = 256 << 10
 
+// maxWaiters is how many repeats may wait for one outcome; each makes the record
+// of the entry longer.
+const maxWaiters = 100
+
 // claims are the idempotency keys whose home is a partition.
 type claims struct {
 	entries map[string]*rkcyv1.Entry
@@ -110,6 +114,10 @@ func (e *engine) claim(p *partition, v *rkcyv1.Visit) {
 	case en.GetOutcome() != nil:
 		e.stats.Repeats++
 		e.answerClaim(p, v, repeated(en, t.GetId()))
+	case len(en.GetWaiters()) >= maxWaiters:
+		e.stats.Shed++
+		e.answerClaim(p, v, txn.Refuse(v, txn.Errorf(txn.CodeResourceExhausted,
+			"%d repeats of the request wait for its outcome; try again later", maxWaiters)).Response)
 	default:
 		e.stats.Repeats++
 		en = proto.CloneOf(en)

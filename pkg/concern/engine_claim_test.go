@@ -418,3 +418,22 @@ func TestDroppedEntriesTakeNoMemory(t *testing.T) {
 	x.forget()
 	x.wantFree()
 }
+
+// Only so many can wait for one outcome; each of them makes the entry's record
+// longer.
+func TestWaitersAreBounded(t *testing.T) {
+	x := newTable(t)
+	r := keyed
+	r.notBefore = x.now.Add(time.Minute)
+	first := x.submitAs(r, "alpha/k0 Append")
+	var all []*simTxn
+	for range maxWaiters + 1 {
+		all = append(all, x.submitAs(r, "alpha/k0 Append"))
+	}
+	x.restAll()
+	wantCode(t, first, 0)
+	for _, s := range all[:maxWaiters] {
+		wantRepeat(t, s, first)
+	}
+	wantCode(t, all[maxWaiters], txn.CodeResourceExhausted)
+}
