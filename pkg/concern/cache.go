@@ -10,6 +10,9 @@ import (
 // was estimated from the sizes of the structs and a map slot.
 const entryOverhead = 256
 
+// relatedOverhead is the same of what an instance knows of a child.
+const relatedOverhead = 128
+
 // notPersisted is the storage offset of an entry whose change is in the Kafka
 // transaction in flight.
 const notPersisted = math.MaxInt64
@@ -31,7 +34,11 @@ type entry struct {
 }
 
 func (e *entry) size() int64 {
-	return int64(len(e.key) + len(e.instance.GetValue()) + entryOverhead)
+	n := len(e.key) + len(e.instance.GetValue()) + entryOverhead
+	for _, r := range e.instance.GetRelated() {
+		n += len(r.GetConcern()) + len(r.GetKey()) + len(r.GetValue()) + relatedOverhead
+	}
+	return int64(n)
 }
 
 func (e *entry) pinned() bool { return e.pins > 0 || e.storageOffset >= 0 }

@@ -218,7 +218,7 @@ func (e *engine) wants() []instanceRef {
 	}
 	e.woken, e.wanted = append(e.woken, e.wanted...), nil
 	refs, e.wantedByTimers = append(refs, e.wantedByTimers...), nil
-	return refs
+	return append(refs, e.untoldParents()...)
 }
 
 // loaded stores what the database has of an instance; nil: it has none.
@@ -239,6 +239,7 @@ func (e *engine) unavailable(p *partition, key string, err error) {
 func (e *engine) begin(now time.Time, config *ConfigSet) {
 	e.nowMs, e.config = now.UnixMilli(), config
 	e.out = nil
+	e.tellLate()
 	e.drain()
 }
 

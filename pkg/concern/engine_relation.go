@@ -3,6 +3,8 @@ package concern
 import (
 	"bytes"
 	"cmp"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -73,26 +75,103 @@ func (e *engine) tellParents(related []*rkcyv1.Related) {
 }
 
 // related notes what a parent is told of a child. A parent that does not exist
-// has no children to know of.
+// has no children to know of, unless a transaction is about to make it.
 func (e *engine) related(p *partition, r *rkcyv1.Related) {
-	en := e.cache.get(p, r.GetParent())
-	if en == nil || en.instance.GetVersion() == 0 {
-		return
+	key := r.GetParent()
+	if p.slots[key] != nil {
+		for id := range p.holds {
+			if h := p.holdOf(id, key); h != nil && h.pending.GetVersion() > 0 {
+				if pending, changed := e.withRelated(p, h.pending, r); changed {
+					e.repend(p, h, pending)
+				}
+			}
+		}
 	}
-	children, changed := withRelated(en.instance.GetRelated(), r)
+	en := e.cache.get(p, key)
+	switch {
+	case en == nil: // the database is away
+		p.late(r)
+	case en.instance.GetVersion() > 0:
+		if after, changed := e.withRelated(p, en.instance, r); changed {
+			e.store(p, after, &rkcyv1.Change{Key: key, After: after, EffectiveTimeMs: e.nowMs})
+		}
+	}
+}
+
+// withRelated returns an instance that knows what it is told of a child. One
+// that knows so many that it could not be written any more is told nothing new.
+func (e *engine) withRelated(p *partition, of *rkcyv1.Instance, r *rkcyv1.Related) (*rkcyv1.Instance, bool) {
+	children, changed := withRelated(of.GetRelated(), r)
 	if !changed {
-		return
+		return of, false
 	}
-	after := &rkcyv1.Instance{Value: en.instance.GetValue(), Version: en.instance.GetVersion(), Related: children}
-	for id := range p.holds {
-		if p.slots[r.GetParent()] == nil {
-			break
-		}
-		if h := p.holdOf(id, r.GetParent()); h != nil && h.pending.GetVersion() > 0 {
-			e.repend(p, h, &rkcyv1.Instance{Value: h.pending.GetValue(), Version: h.pending.GetVersion(), Related: children})
+	after := &rkcyv1.Instance{Value: of.GetValue(), Version: of.GetVersion(), Related: children}
+	if n := proto.Size(after); n > txn.MaxRecordBytes && len(children) >= len(of.GetRelated()) {
+		e.cfg.logger.Error("an instance has too many children to know of one more", "concern", r.GetConcern(), "child", r.GetChild().GetConcern(),
+			"bytes", n, "children", len(children))
+		e.emit(p.concern.topics.Error, 0, []byte(r.GetParent()), e.marshal(&rkcyv1.Quarantined{
+			Topic: p.tp.Topic, Partition: p.tp.Partition, Offset: p.next - 1, Key: []byte(r.GetParent()), TimeMs: e.nowMs,
+			Reason: fmt.Sprintf("with what it knows of %d children %s %q has %d bytes; at most %d are allowed",
+				len(children), r.GetConcern(), r.GetParent(), n, txn.MaxRecordBytes),
+			Value: e.marshal(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Related{Related: r}}),
+		}))
+		return of, false
+	}
+	return after, true
+}
+
+// stateRelated begins the key of the state record of what a parent could not be
+// told.
+const stateRelated = 'r'
+
+func relatedKey(r *rkcyv1.Related) string {
+	return string(rune(stateRelated)) + strings.Join([]string{r.GetParent(), r.GetChild().GetConcern(), r.GetChild().GetKey()}, "\x00")
+}
+
+// late keeps what a parent is told until the parent can be read. Only the last
+// word on each child counts.
+func (p *partition) late(r *rkcyv1.Related) {
+	p.keepUntold(r)
+	p.state.set(relatedKey(r), &rkcyv1.StateRecord{Kind: &rkcyv1.StateRecord_Related{Related: r}})
+	p.touched = true
+}
+
+func (p *partition) keepUntold(r *rkcyv1.Related) {
+	if p.untold[r.GetParent()] == nil {
+		p.untold[r.GetParent()] = map[string]*rkcyv1.Related{}
+	}
+	p.untold[r.GetParent()][relatedKey(r)] = r
+}
+
+// tellLate tells parents that are at hand by now what they were not told.
+func (e *engine) tellLate() {
+	for _, p := range e.order {
+		for _, parent := range slices.Sorted(maps.Keys(p.untold)) {
+			if p.instances[parent] == nil {
+				continue
+			}
+			told := p.untold[parent]
+			delete(p.untold, parent)
+			p.touched = true
+			for _, key := range slices.Sorted(maps.Keys(told)) {
+				p.state.set(key, nil)
+				e.related(p, told[key])
+			}
 		}
 	}
-	e.store(p, after, &rkcyv1.Change{Key: r.GetParent(), After: after, EffectiveTimeMs: e.nowMs})
+}
+
+// untoldParents returns the instances that have to be loaded to be told.
+func (e *engine) untoldParents() []instanceRef {
+	var refs []instanceRef
+	for _, p := range e.order {
+		for _, parent := range slices.Sorted(maps.Keys(p.untold)) {
+			if p.instances[parent] == nil {
+				refs = append(refs, instanceRef{p, parent})
+			}
+		}
+	}
+	return refs
 }
 
 // repend replaces what a transaction has prepared.

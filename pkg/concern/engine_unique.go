@@ -52,6 +52,11 @@ func extend(v *rkcyv1.Visit, results []*rkcyv1.StepResult, steps []*rkcyv1.Step)
 		Headers: v.GetTxn().GetHeaders(), Idempotency: v.GetTxn().GetIdempotency(), NotBeforeMs: v.GetTxn().GetNotBeforeMs(),
 		Steps:  slices.Concat(v.GetTxn().GetSteps(), steps),
 		Visits: slices.Clone(v.GetTxn().GetVisits()),
+		// What another attempt adds may be something else.
+		SubmittedSteps: v.GetTxn().GetSubmittedSteps(),
+	}
+	if t.GetSubmittedSteps() == 0 {
+		t.SubmittedSteps = uint32(len(v.GetTxn().GetSteps())) //nolint:gosec // < MaxSteps
 	}
 	first := uint32(len(v.GetTxn().GetSteps())) //nolint:gosec // < MaxSteps
 	for _, p := range txn.Plan(steps) {

@@ -37,6 +37,9 @@ type partition struct {
 	timers  timers
 	claims  claims
 	cancels cancels
+	// untold is what parents could not be told, by parent and key of its state
+	// record.
+	untold map[string]map[string]*rkcyv1.Related
 }
 
 type overlayItem struct {
@@ -95,6 +98,7 @@ func newPartition(tp stream.TopicPartition, c *servedConcern, windowSize int) *p
 		timers:    newTimers(),
 		claims:    newClaims(),
 		cancels:   newCancels(),
+		untold:    map[string]map[string]*rkcyv1.Related{},
 	}
 }
 
@@ -169,7 +173,7 @@ func stateKey(kind byte, id txn.ID, attempt, visit uint32) string {
 }
 
 func parseStateKey(key []byte) (kind byte, at applied, ok bool) {
-	if len(key) != 1+16+8 || key[0] == stateEntry || key[0] == stateCancel {
+	if len(key) != 1+16+8 || key[0] == stateEntry || key[0] == stateCancel || key[0] == stateRelated {
 		return 0, applied{}, false
 	}
 	at.id = txn.ID(key[1:17])

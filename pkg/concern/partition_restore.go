@@ -87,6 +87,8 @@ func checkState(record *rkcyv1.StateRecord) (err error) {
 	case *rkcyv1.StateRecord_Cancel:
 		_, err = txn.IDFromBytes(k.Cancel.GetTxnId())
 	case *rkcyv1.StateRecord_Entry:
+	case *rkcyv1.StateRecord_Related:
+		err = txn.CheckKey(k.Related.GetParent())
 	default:
 		err = errors.New("a kind that is not known here")
 	}
@@ -203,5 +205,7 @@ func (r *restorer) restoreState(e *engine, record *rkcyv1.StateRecord) {
 		r.entries = append(r.entries, k.Entry)
 	case *rkcyv1.StateRecord_Cancel:
 		r.cancels = append(r.cancels, k.Cancel)
+	case *rkcyv1.StateRecord_Related:
+		p.keepUntold(k.Related)
 	}
 }

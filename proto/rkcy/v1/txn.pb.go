@@ -2047,6 +2047,7 @@ type StateRecord struct {
 	//	*StateRecord_Parked
 	//	*StateRecord_Entry
 	//	*StateRecord_Cancel
+	//	*StateRecord_Related
 	Kind          isStateRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2125,6 +2126,15 @@ func (x *StateRecord) GetCancel() *Cancel {
 	return nil
 }
 
+func (x *StateRecord) GetRelated() *Related {
+	if x != nil {
+		if x, ok := x.Kind.(*StateRecord_Related); ok {
+			return x.Related
+		}
+	}
+	return nil
+}
+
 type isStateRecord_Kind interface {
 	isStateRecord_Kind()
 }
@@ -2145,6 +2155,11 @@ type StateRecord_Cancel struct {
 	Cancel *Cancel `protobuf:"bytes,4,opt,name=cancel,proto3,oneof"`
 }
 
+type StateRecord_Related struct {
+	// What a parent could not be told, since the database was away.
+	Related *Related `protobuf:"bytes,5,opt,name=related,proto3,oneof"`
+}
+
 func (*StateRecord_Hold) isStateRecord_Kind() {}
 
 func (*StateRecord_Parked) isStateRecord_Kind() {}
@@ -2152,6 +2167,8 @@ func (*StateRecord_Parked) isStateRecord_Kind() {}
 func (*StateRecord_Entry) isStateRecord_Kind() {}
 
 func (*StateRecord_Cancel) isStateRecord_Kind() {}
+
+func (*StateRecord_Related) isStateRecord_Kind() {}
 
 // Response is the value of a record on the response topic.
 type Response struct {
@@ -2584,13 +2601,14 @@ const file_rkcy_v1_txn_proto_rawDesc = "" +
 	"\awaiters\x18\x06 \x03(\v2\x0f.rkcy.v1.WaiterR\awaiters\"L\n" +
 	"\x06Waiter\x12\x15\n" +
 	"\x06txn_id\x18\x01 \x01(\fR\x05txnId\x12+\n" +
-	"\breply_to\x18\x02 \x01(\v2\x10.rkcy.v1.ReplyToR\areplyTo\"\xbe\x01\n" +
+	"\breply_to\x18\x02 \x01(\v2\x10.rkcy.v1.ReplyToR\areplyTo\"\xec\x01\n" +
 	"\vStateRecord\x12#\n" +
 	"\x04hold\x18\x01 \x01(\v2\r.rkcy.v1.HoldH\x00R\x04hold\x12)\n" +
 	"\x06parked\x18\x02 \x01(\v2\x0f.rkcy.v1.ParkedH\x00R\x06parked\x12&\n" +
 	"\x05entry\x18\x03 \x01(\v2\x0e.rkcy.v1.EntryH\x00R\x05entry\x12)\n" +
-	"\x06cancel\x18\x04 \x01(\v2\x0f.rkcy.v1.CancelH\x00R\x06cancelB\x06\n" +
-	"\x04kindJ\x04\b\x05\x10\n" +
+	"\x06cancel\x18\x04 \x01(\v2\x0f.rkcy.v1.CancelH\x00R\x06cancel\x12,\n" +
+	"\arelated\x18\x05 \x01(\v2\x10.rkcy.v1.RelatedH\x00R\arelatedB\x06\n" +
+	"\x04kindJ\x04\b\x06\x10\n" +
 	"\"\xce\x01\n" +
 	"\bResponse\x12\x15\n" +
 	"\x06txn_id\x18\x01 \x01(\fR\x05txnId\x12\x12\n" +
@@ -2725,13 +2743,14 @@ var file_rkcy_v1_txn_proto_depIdxs = []int32{
 	24, // 35: rkcy.v1.StateRecord.parked:type_name -> rkcy.v1.Parked
 	25, // 36: rkcy.v1.StateRecord.entry:type_name -> rkcy.v1.Entry
 	15, // 37: rkcy.v1.StateRecord.cancel:type_name -> rkcy.v1.Cancel
-	4,  // 38: rkcy.v1.Response.error:type_name -> rkcy.v1.Error
-	12, // 39: rkcy.v1.Response.results:type_name -> rkcy.v1.StepResult
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	18, // 38: rkcy.v1.StateRecord.related:type_name -> rkcy.v1.Related
+	4,  // 39: rkcy.v1.Response.error:type_name -> rkcy.v1.Error
+	12, // 40: rkcy.v1.Response.results:type_name -> rkcy.v1.StepResult
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_rkcy_v1_txn_proto_init() }
@@ -2752,6 +2771,7 @@ func file_rkcy_v1_txn_proto_init() {
 		(*StateRecord_Parked)(nil),
 		(*StateRecord_Entry)(nil),
 		(*StateRecord_Cancel)(nil),
+		(*StateRecord_Related)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
