@@ -65,10 +65,16 @@ type Stats struct {
 	Engine concern.Stats
 }
 
+// grace is how long a run may take beyond its load.
+const grace = 45 * time.Second
+
 // Run drives processors for a while and returns what clients saw. At the end,
-// when nothing is disturbed any more, every instance is read.
+// when nothing is disturbed any more, every instance is read. The history is
+// worth a look also if there is an error.
 func Run(ctx context.Context, cfg Config) (h isolation.History, stats Stats, err error) {
 	cfg = cfg.withDefaults()
+	ctx, cancel := context.WithTimeout(ctx, cfg.Duration+grace)
+	defer cancel()
 	s := site{
 		Bootstrap: cfg.Stream.Bootstrap, Prefix: cfg.Prefix, Partitions: int32(cfg.Partitions), Workers: cfg.Workers,
 		Session: cfg.Session, TransactionTimeout: cfg.Stream.TransactionTimeout,
