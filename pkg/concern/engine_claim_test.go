@@ -334,11 +334,6 @@ func TestClaimComesAgainLater(t *testing.T) {
 func TestOutcomeStays(t *testing.T) {
 	x := newTable(t)
 	first := x.submitAs(keyed, "alpha/k0 Look")
-	x.work("alpha")
-	read := x.hide("alpha")
-	if len(read) != 0 {
-		t.Fatal("it should have run at once, since the instance is at hand")
-	}
 	x.restAll()
 	wantCode(t, first, 0)
 	x.send(time.Hour, "alpha/k0 Append")
@@ -401,7 +396,7 @@ func TestDroppedEntriesTakeNoMemory(t *testing.T) {
 	x := newTable(t)
 	first := x.submitAs(keyed, "alpha/k0 Append")
 	x.restAll()
-	for n := range 2000 {
+	for n := range 500 {
 		s := x.submitAs(request{key: fmt.Sprint("order ", n), timeout: time.Hour, notBefore: x.now.Add(time.Minute)}, "alpha/k0 Append")
 		x.work("alpha")
 		x.cancel(s)
