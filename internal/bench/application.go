@@ -9,6 +9,8 @@ import (
 	"github.com/rocketcycle/rocketcycle/examples/rpg/edge"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/logic"
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
+	"github.com/rocketcycle/rocketcycle/examples/rpg/store"
+	"github.com/rocketcycle/rocketcycle/pkg/concern"
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 	"github.com/rocketcycle/rocketcycle/pkg/storage/postgres"
@@ -26,10 +28,11 @@ func application() node.Application {
 		Name: "rpg",
 		Concerns: []node.Concern{
 			{Definition: rpgv1.NewPlayer(logic.Player{}), Mapping: rpgv1.PlayerMapping()},
-			{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: rpgv1.CharacterMapping()},
+			{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: store.CharacterMapping()},
 		},
-		Services:   edge.Services,
-		Migrations: db.Migrations(),
+		ConfigConcerns: []concern.ConfigDefinition{rpgv1.NewLimitsConfig(logic.ValidateLimits)},
+		Services:       edge.Services,
+		Migrations:     db.Migrations(),
 	}
 }
 
@@ -42,12 +45,14 @@ type nodeConfig struct {
 	Workers     int        `json:"workers"`
 	CacheBytes  int64      `json:"cache_bytes"`
 	Roles       node.Roles `json:"roles"`
+
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 func (c nodeConfig) platform() platform.Config {
 	return application().Complete(platform.Config{
 		Name: platformName, Environment: c.Environment,
-		Kafka:     platform.Kafka{Bootstrap: c.Bootstrap},
+		Kafka:     platform.Kafka{Bootstrap: c.Bootstrap, Extra: c.Settings},
 		Concerns:  []platform.Concern{{Name: "player", Partitions: c.Partitions}, {Name: concernName, Partitions: c.Partitions}},
 		Storage:   platform.Storage{Targets: []platform.Target{{Name: targetName, DSN: c.DSN}}},
 		Edge:      platform.Edge{HTTP: "127.0.0.1:0", GRPC: "127.0.0.1:0"},

@@ -100,26 +100,25 @@ func readOp(g game, characters int) operation {
 	}
 }
 
-// createCharacters makes the characters of the workloads.
+// perPlayer is how many characters a player has, its limit where none is set.
+const perPlayer = 10
+
+// createCharacters makes the characters of the workloads, and their players.
 func createCharacters(ctx context.Context, c *client, n int) error {
-	players := (n + perPlayer - 1) / perPlayer
-	err := all(ctx, players, 64, func(ctx context.Context, i int) error {
-		_, err := c.game.CreatePlayer(ctx, &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: playerID(i), Username: playerID(i)}})
+	players := make([]string, (n+perPlayer-1)/perPlayer)
+	err := all(ctx, len(players), 64, func(ctx context.Context, i int) error {
+		p, err := c.game.CreatePlayer(ctx, &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Username: fmt.Sprintf("bench%d", i)}})
+		players[i] = p.GetId()
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("create players: %w", err)
+		return fmt.Errorf("create player: %w", err)
 	}
 	return all(ctx, n, 64, func(ctx context.Context, i int) error {
-		_, err := c.game.CreateCharacter(ctx, &rpgv1.CreateCharacterRequest{Character: newCharacter(i, playerID(i/perPlayer))})
+		_, err := c.game.CreateCharacter(ctx, &rpgv1.CreateCharacterRequest{Character: newCharacter(i, players[i%len(players)])})
 		return err
 	})
 }
-
-// perPlayer is how many characters a player has, fewer than its limit.
-const perPlayer = 4
-
-func playerID(i int) string { return fmt.Sprintf("bench-%d", i) }
 
 func newCharacter(i int, player string) *rpgv1.Character {
 	return &rpgv1.Character{

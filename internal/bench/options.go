@@ -27,6 +27,8 @@ type options struct {
 	Changes    int           `json:"storage_changes"`
 	Takeover   int           `json:"takeover_instances"`
 	Quick      bool          `json:"quick"`
+	// Kafka are librdkafka settings of the node and of the load.
+	Kafka map[string]string `json:"kafka_settings,omitempty"`
 
 	out, dataDir           string
 	cpuProfile, memProfile string
@@ -63,7 +65,7 @@ const (
 
 func parseOptions(args []string) (options, error) {
 	var o options
-	var workloads, brokers, inFlight string
+	var workloads, brokers, inFlight, settings string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.BoolVar(&o.Quick, "quick", false, "small counts, under two minutes: shows that all works, not how fast it is")
 	f.StringVar(&workloads, "workloads", strings.Join(knownWorkloads(), ","), "what to measure")
@@ -79,6 +81,7 @@ func parseOptions(args []string) (options, error) {
 	f.Int64Var(&o.CacheBytes, "cache", 256<<20, "bytes of the processor's cache")
 	f.IntVar(&o.Changes, "changes", 0, "that the storage worker alone has to write, two per instance (default 400000, quick 60000)")
 	f.IntVar(&o.Takeover, "takeover", 0, "unpersisted instances to restore (default 1000000, quick 100000)")
+	f.StringVar(&settings, "kafka-settings", "", "librdkafka settings to try, name=value,…, of node and load (not of the floor)")
 	f.StringVar(&o.out, "out", "build/bench", "folder for the result")
 	f.StringVar(&o.dataDir, "data-dir", "", "folder for brokers and databases (default: a temporary one)")
 	f.StringVar(&o.cpuProfile, "cpuprofile", "", "folder for CPU profiles of the node, one per cell")
@@ -126,6 +129,18 @@ func parseOptions(args []string) (options, error) {
 			faults = append(faults, fmt.Errorf("in-flight %q is not a positive number", text))
 		}
 		o.InFlight = append(o.InFlight, n)
+	}
+	for text := range strings.SplitSeq(settings, ",") {
+		name, value, ok := strings.Cut(text, "=")
+		switch {
+		case text == "":
+		case !ok:
+			faults = append(faults, fmt.Errorf("kafka setting %q is not name=value", text))
+		case o.Kafka == nil:
+			o.Kafka = map[string]string{name: value}
+		default:
+			o.Kafka[name] = value
+		}
 	}
 	if o.Characters < hotCharacters || o.Partitions < 2 || o.Workers < 1 || o.Conns < 1 || o.Changes < 2 || o.Takeover < 1 {
 		faults = append(faults, fmt.Errorf("at least %d characters, 2 partitions and 1 of everything else are needed", hotCharacters))

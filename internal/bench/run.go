@@ -209,7 +209,7 @@ func (r *runner) nodeConfig(ctx context.Context, environment, kind, bootstrap st
 	dsn, err := r.database(ctx, environment+"-"+kind)
 	cfg := nodeConfig{
 		Bootstrap: bootstrap, DSN: dsn, Environment: environment, Partitions: r.o.Partitions, Workers: r.o.Workers,
-		CacheBytes: r.o.CacheBytes, Roles: roles,
+		CacheBytes: r.o.CacheBytes, Roles: roles, Settings: r.o.Kafka,
 	}
 	if err == nil {
 		err = cfg.prepare(ctx, r.logger)
