@@ -13,6 +13,7 @@ import (
 	"github.com/rocketcycle/rocketcycle/examples/rpg/logic"
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/sim"
+	"github.com/rocketcycle/rocketcycle/examples/rpg/store"
 	"github.com/rocketcycle/rocketcycle/pkg/concern"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/cli"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
@@ -28,7 +29,7 @@ func application() node.Application {
 		Name: "rpg",
 		Concerns: []node.Concern{
 			{Definition: rpgv1.NewPlayer(logic.Player{}), Mapping: rpgv1.PlayerMapping()},
-			{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: rpgv1.CharacterMapping()},
+			{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: store.CharacterMapping()},
 		},
 		ConfigConcerns: []concern.ConfigDefinition{rpgv1.NewLimitsConfig(logic.ValidateLimits)},
 		Services:       edge.Services,

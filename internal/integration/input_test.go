@@ -268,7 +268,7 @@ func TestServersRequestSize(t *testing.T) {
 	at := wire(t, character("c1", maxRequest))
 	p.call(t.Context(), "CreateCharacter", at).want(t, codes.OK, 0)
 	eventually(t, "the row", func() error {
-		n, err := value[int](s, `SELECT length(items::text) FROM "character" WHERE id = 'c1'`)
+		n, err := value[int](s, `SELECT length(description) FROM character_item WHERE character_id = 'c1'`)
 		if err == nil && n < maxRequest-1000 {
 			err = fmt.Errorf("the items have %d bytes", n)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/rocketcycle/rocketcycle/examples/rpg/db"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/logic"
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
+	"github.com/rocketcycle/rocketcycle/examples/rpg/store"
 	"github.com/rocketcycle/rocketcycle/internal/devpostgres"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 	"github.com/rocketcycle/rocketcycle/pkg/storage/postgres"
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) { os.Exit(devpostgres.Main(m)) }
 func mappings() node.Application {
 	return node.Application{Name: "rpg", Concerns: []node.Concern{
 		{Definition: rpgv1.NewPlayer(logic.Player{}), Mapping: rpgv1.PlayerMapping()},
-		{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: rpgv1.CharacterMapping()},
+		{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: store.CharacterMapping()},
 	}}
 }
 

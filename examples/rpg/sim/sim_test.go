@@ -18,6 +18,7 @@ import (
 	"github.com/rocketcycle/rocketcycle/examples/rpg/logic"
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/sim"
+	"github.com/rocketcycle/rocketcycle/examples/rpg/store"
 	"github.com/rocketcycle/rocketcycle/internal/devpostgres"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/cli"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
@@ -42,7 +43,7 @@ func application() node.Application {
 		Name: "rpg",
 		Concerns: []node.Concern{
 			{Definition: rpgv1.NewPlayer(logic.Player{}), Mapping: rpgv1.PlayerMapping()},
-			{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: rpgv1.CharacterMapping()},
+			{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: store.CharacterMapping()},
 		},
 		Services:   edge.Services,
 		Service:    rpgv1.File_rpg_v1_edge_proto.Services().ByName("RpgService"),

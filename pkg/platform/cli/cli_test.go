@@ -16,6 +16,7 @@ import (
 	"github.com/rocketcycle/rocketcycle/examples/rpg/edge"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/logic"
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
+	"github.com/rocketcycle/rocketcycle/examples/rpg/store"
 	"github.com/rocketcycle/rocketcycle/internal/devpostgres"
 	"github.com/rocketcycle/rocketcycle/pkg/concern"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/cli"
@@ -32,7 +33,7 @@ func app() node.Application {
 		Name: "game",
 		Concerns: []node.Concern{
 			{Definition: rpgv1.NewPlayer(logic.Player{}), Mapping: rpgv1.PlayerMapping()},
-			{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: rpgv1.CharacterMapping()},
+			{Definition: rpgv1.NewCharacter(logic.Character{}), Mapping: store.CharacterMapping()},
 		},
 		Services:   edge.Services,
 		Service:    rpgv1.File_rpg_v1_edge_proto.Services().ByName("RpgService"),

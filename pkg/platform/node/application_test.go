@@ -15,6 +15,7 @@ import (
 	"github.com/rocketcycle/rocketcycle/examples/rpg/edge"
 	"github.com/rocketcycle/rocketcycle/examples/rpg/logic"
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
+	"github.com/rocketcycle/rocketcycle/examples/rpg/store"
 	"github.com/rocketcycle/rocketcycle/internal/devpostgres"
 	"github.com/rocketcycle/rocketcycle/pkg/concern"
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
@@ -51,7 +52,7 @@ func application() node.Application {
 		Name: "game",
 		Concerns: []node.Concern{
 			{Definition: rpgv1.NewPlayer(logic.Player{}), Mapping: rpgv1.PlayerMapping()},
-			{Definition: rpgv1.NewCharacter(clumsy{}), Mapping: rpgv1.CharacterMapping()},
+			{Definition: rpgv1.NewCharacter(clumsy{}), Mapping: store.CharacterMapping()},
 		},
 		Services: edge.Services,
 	}
@@ -138,7 +139,7 @@ func client(t *testing.T, n *node.Node) rpgv1.RpgServiceClient {
 
 func TestValidate(t *testing.T) {
 	err := node.Config{Application: node.Application{Concerns: []node.Concern{
-		{Definition: rpgv1.NewPlayer(nil), Mapping: rpgv1.CharacterMapping()},
+		{Definition: rpgv1.NewPlayer(nil), Mapping: store.CharacterMapping()},
 	}}, Platform: platform.Config{Name: "UPPER"}}.WithDefaults().Validate()
 	if err == nil {
 		t.Fatal("no fault was found")
