@@ -139,7 +139,7 @@ func client(t *testing.T, n *node.Node) rpgv1.RpgServiceClient {
 
 func TestValidate(t *testing.T) {
 	err := node.Config{Application: node.Application{Concerns: []node.Concern{
-		{Definition: rpgv1.NewPlayer(nil), Mapping: store.CharacterMapping()},
+		{Definition: rpgv1.NewPlayer(logic.Player{}), Mapping: store.CharacterMapping()},
 	}}, Platform: platform.Config{Name: "UPPER"}}.WithDefaults().Validate()
 	if err == nil {
 		t.Fatal("no fault was found")
