@@ -66,7 +66,7 @@ func NewGroup(cfg Config, g GroupConfig, listener Listener) (*Group, error) {
 		"group.id":                      g.Group,
 		"session.timeout.ms":            int(g.SessionTimeout.Milliseconds()),
 		"heartbeat.interval.ms":         int(max(g.SessionTimeout/6, 100*time.Millisecond).Milliseconds()),
-		"partition.assignment.strategy": "range",
+		"partition.assignment.strategy": "roundrobin",
 		"max.poll.interval.ms":          max(300_000, int(g.SessionTimeout.Milliseconds())),
 	}
 	if g.InstanceID != "" {
