@@ -52,8 +52,9 @@ type Retention struct {
 	// processors: a marker that is deleted unread would leave a hold for ever.
 	// Default 7 days.
 	Process Duration `yaml:"process"`
-	// Storage is for the change feed. Anything but Forever (the default) must
-	// outlast any stop of a storage target.
+	// Storage is for the change feed. Default Forever. What a storage target has
+	// not applied yet is kept longer, and so are the last 10,000 records before
+	// that.
 	Storage Duration `yaml:"storage"`
 	// Error is for quarantined records. Default 30 days.
 	Error Duration `yaml:"error"`
@@ -223,5 +224,9 @@ func (c Config) Proto() *rkcyv1.PlatformConfig {
 			ErrorRetentionMs:   k.Retention.Error.Milliseconds(),
 		})
 	}
+	for _, t := range c.Storage.Targets {
+		p.StorageTargets = append(p.StorageTargets, t.Name)
+	}
+	slices.Sort(p.StorageTargets)
 	return p
 }

@@ -128,6 +128,16 @@ func compare(current, wanted *rkcyv1.PlatformConfig) (changes []string, err erro
 			changes = append(changes, addition(c))
 		}
 	}
+	for _, t := range wanted.GetStorageTargets() {
+		if !slices.Contains(current.GetStorageTargets(), t) {
+			changes = append(changes, "add storage target "+t)
+		}
+	}
+	for _, t := range current.GetStorageTargets() {
+		if !slices.Contains(wanted.GetStorageTargets(), t) {
+			changes = append(changes, "remove storage target "+t+", for which nothing is kept any more")
+		}
+	}
 	return changes, nil
 }
 
@@ -210,7 +220,8 @@ func Topics(p *rkcyv1.PlatformConfig) []stream.TopicSpec {
 			spec(n.ProcessTopic(c.GetName()), c.GetPartitions(), keep(c.GetProcessRetentionMs())),
 			// Bounded by its owner, who knows what is still needed.
 			spec(n.StateTopic(c.GetName()), c.GetPartitions(), keep(-1)),
-			spec(n.StorageTopic(c.GetName()), c.GetPartitions(), keep(c.GetStorageRetentionMs())),
+			// Bounded by the storage workers, who know what every target has.
+			spec(n.StorageTopic(c.GetName()), c.GetPartitions(), keep(-1)),
 			spec(n.ErrorTopic(c.GetName()), 1, keep(c.GetErrorRetentionMs())),
 		)
 	}

@@ -252,3 +252,24 @@ func TestBrokersAway(t *testing.T) {
 		t.Errorf("current: %v", err)
 	}
 }
+
+// Storage targets come and go; the published version says whom the change feed
+// is kept for. The brokers delete nothing of it by themselves.
+func TestStorageTargets(t *testing.T) {
+	log := broker(t, 1)
+	text := strings.Replace(small, "partitions: 2", "partitions: 2, retention: {storage: 30d}", 1)
+	_, v := update(t, log, text+"storage: {targets: [{name: main}]}\n")
+	if got := v.GetConfig().GetStorageTargets(); !slices.Equal(got, []string{"main"}) {
+		t.Errorf("targets %q", got)
+	}
+	u, v := update(t, log, text+"storage: {targets: [{name: other, role: primary}, {name: copy, role: secondary}]}\n")
+	want := []string{"add storage target copy", "add storage target other", "remove storage target main, for which nothing is kept any more"}
+	if got := v.GetConfig().GetStorageTargets(); v.GetVersion() != 2 || !slices.Equal(got, []string{"copy", "other"}) || !slices.Equal(u.Actions[0].Changes, want) {
+		t.Errorf("version %d, targets %q, changes %q", v.GetVersion(), got, u.Actions[0].Changes)
+	}
+	for _, topic := range platform.Topics(v.GetConfig()) {
+		if strings.Contains(topic.Name, ".storage.") && topic.Config["retention.ms"] != "-1" {
+			t.Errorf("%s has %v", topic.Name, topic.Config)
+		}
+	}
+}

@@ -125,6 +125,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	if n.cfg.Roles.Storage {
 		n.addWriters(router)
+		part("storage retention", func(ctx context.Context) error { return n.keepRetention(ctx, router) })
 		for _, w := range n.writers {
 			part("storage of "+w.concern+" in "+w.target, w.run)
 		}

@@ -103,8 +103,11 @@ type PlatformConfig struct {
 	EdgeSlots         int32 `protobuf:"varint,4,opt,name=edge_slots,json=edgeSlots,proto3" json:"edge_slots,omitempty"`
 	ReplicationFactor int32 `protobuf:"varint,5,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	MinInsyncReplicas int32 `protobuf:"varint,6,opt,name=min_insync_replicas,json=minInsyncReplicas,proto3" json:"min_insync_replicas,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Names of the storage targets, in order of name: what one of them has not
+	// applied is kept.
+	StorageTargets []string `protobuf:"bytes,7,rep,name=storage_targets,json=storageTargets,proto3" json:"storage_targets,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PlatformConfig) Reset() {
@@ -177,6 +180,13 @@ func (x *PlatformConfig) GetMinInsyncReplicas() int32 {
 		return x.MinInsyncReplicas
 	}
 	return 0
+}
+
+func (x *PlatformConfig) GetStorageTargets() []string {
+	if x != nil {
+		return x.StorageTargets
+	}
+	return nil
 }
 
 type ConcernConfig struct {
@@ -278,7 +288,7 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12/\n" +
 	"\x06config\x18\x02 \x01(\v2\x17.rkcy.v1.PlatformConfigR\x06config\x12\x17\n" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x16\n" +
-	"\x06author\x18\x04 \x01(\tR\x06author\"\xf8\x01\n" +
+	"\x06author\x18\x04 \x01(\tR\x06author\"\xa1\x02\n" +
 	"\x0ePlatformConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x122\n" +
@@ -286,7 +296,8 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"\n" +
 	"edge_slots\x18\x04 \x01(\x05R\tedgeSlots\x12-\n" +
 	"\x12replication_factor\x18\x05 \x01(\x05R\x11replicationFactor\x12.\n" +
-	"\x13min_insync_replicas\x18\x06 \x01(\x05R\x11minInsyncReplicas\"\xf5\x01\n" +
+	"\x13min_insync_replicas\x18\x06 \x01(\x05R\x11minInsyncReplicas\x12'\n" +
+	"\x0fstorage_targets\x18\a \x03(\tR\x0estorageTargets\"\xf5\x01\n" +
 	"\rConcernConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
