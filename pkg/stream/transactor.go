@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/rocketcycle/rocketcycle/internal/failpoint"
 )
 
 // Transactor writes Kafka transactions, one at a time. Only Renewals may be
@@ -218,7 +220,7 @@ func (t *Transactor) delivered(m *kafka.Message) {
 func (t *Transactor) Commit(
 	ctx context.Context, records []Record, group *Group, offsets map[TopicPartition]int64,
 ) (map[TopicPartition]int64, error) {
-	if t.p == nil || t.doubt.Load() {
+	if t.p == nil || t.doubt.Load() && !failpoint.Off(failpoint.Renewal) {
 		if err := t.renew(ctx); err != nil {
 			return nil, &AbortedError{Op: "renew", Class: classFatal.String(), Err: err}
 		}
@@ -271,14 +273,20 @@ func (t *Transactor) commit(
 			return nil, "produce", err
 		}
 	}
+	if failpoint.Armed(failpoint.TxnProduced) {
+		t.p.Flush(int(t.cfg.TransactionTimeout.Milliseconds())) // else nothing was sent yet
+		failpoint.Hit(failpoint.TxnProduced)
+	}
 	if len(offsets) > 0 {
 		if err := t.sendOffsets(ctx, group, offsets); err != nil {
 			return nil, "send offsets", err
 		}
 	}
+	failpoint.Hit(failpoint.TxnBeforeCommit)
 	if err := resume(ctx, t.p.CommitTransaction); err != nil {
 		return nil, "commit", err
 	}
+	failpoint.Hit(failpoint.TxnAfterCommit)
 	// The commit has flushed everything; the last reports may still be in
 	// the channel.
 	if len(records) > 0 {

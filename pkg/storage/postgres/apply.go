@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rocketcycle/rocketcycle/internal/failpoint"
 	"github.com/rocketcycle/rocketcycle/pkg/storage"
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
@@ -130,9 +131,13 @@ func (t *Target) inTransaction(ctx context.Context, work *pgx.Batch, watermarks 
 		_, _ = conn.Exec(ctx, "ROLLBACK")
 		return storage.ErrStale
 	}
+	failpoint.Hit(failpoint.DatabaseBeforeCommit)
 	tag, err := conn.Exec(ctx, "COMMIT")
 	if err == nil && tag.String() != "COMMIT" {
 		err = fmt.Errorf("the transaction ended in %s", tag)
+	}
+	if err == nil {
+		failpoint.Hit(failpoint.DatabaseAfterCommit)
 	}
 	return err
 }
