@@ -38,9 +38,10 @@ func runFloor(ctx context.Context, cfg floorConfig) error {
 	defer stop()
 	var wg sync.WaitGroup
 	faults := make([]error, cfg.Workers)
-	var owned atomic.Int64
-	for i := range cfg.Workers {
-		w := &floorWorker{cfg: cfg, owned: &owned, started: map[stream.TopicPartition]bool{}}
+	workers := make([]*floorWorker, cfg.Workers)
+	for i := range workers {
+		w := &floorWorker{cfg: cfg, started: map[stream.TopicPartition]bool{}}
+		workers[i] = w
 		wg.Go(func() {
 			if faults[i] = w.run(ctx, i); faults[i] != nil {
 				stop()
@@ -49,7 +50,7 @@ func runFloor(ctx context.Context, cfg floorConfig) error {
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for owned.Load() < int64(cfg.Partitions) && ctx.Err() == nil {
+	for !shared(workers, int64(cfg.Partitions)) && ctx.Err() == nil {
 		<-tick.C
 	}
 	err := serveChild(os.Stdin, os.Stdout, struct{}{}, nil)
@@ -58,9 +59,23 @@ func runFloor(ctx context.Context, cfg floorConfig) error {
 	return errors.Join(append(faults, err)...)
 }
 
+// shared reports whether all partitions are read, and every worker has some: the
+// first to join gets all of them at first.
+func shared(workers []*floorWorker, partitions int64) bool {
+	sum := int64(0)
+	for _, w := range workers {
+		n := w.owned.Load()
+		if n == 0 {
+			return false
+		}
+		sum += n
+	}
+	return sum == partitions
+}
+
 type floorWorker struct {
 	cfg     floorConfig
-	owned   *atomic.Int64
+	owned   atomic.Int64
 	started map[stream.TopicPartition]bool // false: not started yet
 }
 

@@ -18,6 +18,7 @@ type options struct {
 	InFlight   []int         `json:"in_flight"`
 	Duration   time.Duration `json:"duration_ns"`
 	Warm       time.Duration `json:"warm_ns"`
+	BrokerWarm time.Duration `json:"broker_warm_ns"`
 	Seed       uint64        `json:"seed"`
 	Characters int           `json:"characters"`
 	Partitions int           `json:"partitions"`
@@ -73,6 +74,7 @@ func parseOptions(args []string) (options, error) {
 	f.StringVar(&inFlight, "in-flight", "1,64,512", "numbers of callers, each with one request at a time")
 	f.DurationVar(&o.Duration, "duration", 0, "how long each cell is measured (default 6s, quick 1s)")
 	f.DurationVar(&o.Warm, "warm", 0, "how long each cell runs before (default 2s, quick 0.5s)")
+	f.DurationVar(&o.BrokerWarm, "broker-warm", 0, "how long Apache Kafka is kept busy before anything is measured (default 1m, quick 8s)")
 	f.Uint64Var(&o.Seed, "seed", 1, "of the random choices")
 	f.IntVar(&o.Characters, "characters", 1000, "characters that trade")
 	f.IntVar(&o.Partitions, "partitions", 4, "of each topic")
@@ -99,6 +101,7 @@ func parseOptions(args []string) (options, error) {
 	}
 	setDefault(&o.Duration, 6*time.Second, time.Second)
 	setDefault(&o.Warm, 2*time.Second, 500*time.Millisecond)
+	setDefault(&o.BrokerWarm, time.Minute, 8*time.Second)
 	if o.Changes == 0 {
 		o.Changes = choose(o.Quick, 60_000, 400_000)
 	}
@@ -144,6 +147,9 @@ func parseOptions(args []string) (options, error) {
 	}
 	if o.Characters < hotCharacters || o.Partitions < 2 || o.Workers < 1 || o.Conns < 1 || o.Changes < 2 || o.Takeover < 1 {
 		faults = append(faults, fmt.Errorf("at least %d characters, 2 partitions and 1 of everything else are needed", hotCharacters))
+	}
+	if o.Workers > o.Partitions {
+		faults = append(faults, fmt.Errorf("%d workers cannot share %d partitions", o.Workers, o.Partitions))
 	}
 	for _, dir := range []string{o.cpuProfile, o.memProfile, o.out} {
 		if dir != "" {

@@ -166,7 +166,7 @@ func (r *runner) broker(ctx context.Context, kind string) (err error) {
 	}
 	bootstrap := r.at.bootstrap
 	defer func() { err = errors.Join(err, r.at.stop()) }()
-	if r.o.has(wlFloor) {
+	if r.o.has(wlFloor) || kind == brokerKafka {
 		if err := r.floor(ctx, kind, bootstrap); err != nil {
 			return fmt.Errorf("floor: %w", err)
 		}
@@ -189,12 +189,25 @@ func (r *runner) broker(ctx context.Context, kind string) (err error) {
 	return nil
 }
 
+// floor warms the broker up, and measures the floor if that is wanted.
 func (r *runner) floor(ctx context.Context, kind, bootstrap string) (err error) {
 	f, err := newFloor(ctx, bootstrap, r.o.Partitions, r.o.Workers)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	// In its first minute a Java broker is busy compiling itself: on two cores
+	// it takes a whole one for that, whatever the load.
+	warm := r.o.Warm
+	if kind == brokerKafka {
+		warm = r.o.BrokerWarm
+	}
+	if _, err := load(ctx, 64, r.o.Seed, 0, warm, nil, f.op); err != nil {
+		return err
+	}
+	if !r.o.has(wlFloor) {
+		return nil
+	}
 	for _, inFlight := range r.o.InFlight {
 		c, err := r.measure(ctx, kind, sysFloor, wlTrade, inFlight, nil, f.op)
 		if err != nil {
