@@ -50,7 +50,7 @@ func (n *Node) trim(ctx context.Context, admin *stream.Admin, router *platform.R
 		targets[t] = true
 	}
 	for _, c := range published.GetConcerns() {
-		if c.GetStorageRetentionMs() < 0 || ctx.Err() != nil {
+		if c.GetStorageRetentionMs() <= 0 || ctx.Err() != nil {
 			continue
 		}
 		r := storage.Retention{Topic: names.StorageTopic(c.GetName()), Partitions: c.GetPartitions(), Behind: retentionBehind}
