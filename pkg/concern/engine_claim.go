@@ -130,10 +130,11 @@ func (e *engine) claim(p *partition, v *rkcyv1.Visit) {
 // start at 1.
 func claimed(id []byte) applied { return applied{id: txn.ID(id)} }
 
-// traceClaim makes sure that a later owner knows of a claim that no entry tells
-// of.
+// traceClaim makes sure that a claim is remembered that no entry tells of any
+// more, here and by a later owner.
 func traceClaim(p *partition, id []byte) {
 	p.touched = true
+	p.window.add(claimed(id))
 	p.state.trace(holdKey(txn.ID(id), 0, 0))
 }
 

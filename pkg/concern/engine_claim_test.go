@@ -2,6 +2,7 @@ package concern
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -431,4 +432,59 @@ func TestWaitersAreBounded(t *testing.T) {
 		wantRepeat(t, s, first)
 	}
 	wantCode(t, all[maxWaiters], txn.CodeResourceExhausted)
+}
+
+// What the entry told of while the next owner had it is remembered by that
+// owner, too.
+func TestWaiterIsRememberedByTheNextOwner(t *testing.T) {
+	x := newTable(t)
+	first := x.submitAs(keyed, "alpha/k0 Append", "beta/k0 Append <0")
+	x.work("alpha")
+	repeat := x.submitAs(keyed, "alpha/k0 Append", "beta/k0 Append <0")
+	claim := x.read(stream.TopicPartition{Topic: processTopic("alpha")}, 0)
+	x.work("alpha")
+	x.takeOver("alpha")
+	x.restAll()
+	x.show(claim[len(claim)-1:])
+	x.restAll()
+	wantCode(t, first, 0)
+	wantRepeat(t, repeat, first)
+}
+
+// A read with an idempotency key goes from the home of the key to the instance
+// without a hop only if it overtakes no marker: it would not see what its
+// client has seen.
+func TestKeyedReadDoesNotOvertakeAMarker(t *testing.T) {
+	for _, saga := range []bool{false, true} {
+		x := newTable(t)
+		w := x.engines["beta"]
+		home := stream.TopicPartition{Topic: processTopic("beta"), Partition: 1}
+		x.partitions = 2
+		w.owns = append(w.owns, home)
+		x.takeOver("beta")
+		x.send(time.Hour, "beta/k0 Look")
+		x.work("beta") // at hand now
+		before := x.send(time.Hour, "beta/k0 Append", "alpha/k0 Append <0")
+		x.work("beta")
+		x.work("alpha")
+		wantCode(t, before, 0)
+		r := keyed // its home is partition 1
+		r.saga = saga
+		read := x.submitAs(r, "beta/k0 Look")
+		e := w.engine
+		e.begin(x.now, nil)
+		for _, rec := range x.read(home, 0) {
+			e.process(e.decode(rec))
+		}
+		out, offsets := e.finish()
+		last := x.append(out)
+		maps.Copy(x.committed, offsets)
+		e.committed(last)
+		x.restAll()
+		wantCode(t, read, 0)
+		if got := string(read.response.GetResults()[0].GetValue()); !strings.Contains(got, before.id.String()) {
+			t.Errorf("reads %q, without what was committed before", got)
+		}
+		x.wantPaths(before, 1, "beta/k0")
+	}
 }

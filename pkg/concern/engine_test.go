@@ -27,7 +27,7 @@ type table struct {
 func newTable(t *testing.T) *table {
 	t.Helper()
 	x := &table{sim: newSim(t, 1), engines: map[string]*simWorker{}}
-	x.partitions = 1
+	x.partitions, x.table, x.unwilling = 1, true, nil
 	x.workers = nil
 	for _, c := range simConcerns {
 		for _, key := range []string{"k0", "k1"} {
@@ -121,8 +121,9 @@ func (x *table) submitAs(r request, steps ...string) *simTxn {
 	v := &rkcyv1.Visit{Txn: t, Attempt: 1}
 	if r.key != "" {
 		concern, _ := txn.Instance(v)
+		topic, partition, _ := x.Route(concern, txn.HomeKey(r.key))
 		t.Idempotency = &rkcyv1.Idempotency{
-			Key: r.key, Fingerprint: []byte(r.print), Home: &rkcyv1.Participant{Topic: processTopic(concern)},
+			Key: r.key, Fingerprint: []byte(r.print), Home: &rkcyv1.Participant{Topic: topic, Partition: partition},
 		}
 		v.Claim = true
 	}
@@ -132,11 +133,12 @@ func (x *table) submitAs(r request, steps ...string) *simTxn {
 
 func (x *table) deliver(v *rkcyv1.Visit) {
 	concern, key := txn.Instance(v)
-	value, err := proto.Marshal(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Visit{Visit: v}})
-	if err != nil {
-		x.t.Fatal(err)
+	if v.GetClaim() {
+		key = txn.HomeKey(v.GetTxn().GetIdempotency().GetKey())
 	}
-	x.append([]stream.Record{{Topic: processTopic(concern), Key: []byte(key), Value: value}})
+	topic, partition, _ := x.Route(concern, key)
+	x.append([]stream.Record{{Topic: topic, Partition: partition, Key: []byte(key), Value: x.marshal(
+		&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Visit{Visit: v}})}})
 }
 
 // tell appends a record to the process partitions of both Concerns.

@@ -466,12 +466,24 @@ func (e *engine) forward(v *rkcyv1.Visit) {
 		e.lost(v, txn.AsError(err).With(txn.DetailConcern, concern))
 		return
 	}
-	if p := e.parts[tpOf(&rkcyv1.Participant{Topic: topic, Partition: partition})]; p != nil && p.instances[key] != nil {
+	p := e.parts[tpOf(&rkcyv1.Participant{Topic: topic, Partition: partition})]
+	if p != nil && p.instances[key] != nil && !e.wouldBeStale(p, v, key) {
 		e.stats.LocalVisits++
 		e.local = append(e.local, localVisit{p, v})
 		return
 	}
 	e.send(topic, partition, key, v)
+}
+
+// wouldBeStale reports whether a visit must go through the log, since it waits
+// for nobody: the marker of a transaction that holds its instance may be in the
+// log already, and its submitter may have seen the response.
+func (e *engine) wouldBeStale(p *partition, v *rkcyv1.Visit, key string) bool {
+	if s := p.slots[key]; s == nil || !s.queue.Held() {
+		return false
+	}
+	write, err := e.writes(p, v)
+	return err == nil && !write && (txn.IsSaga(v.GetTxn()) || len(v.GetTxn().GetVisits()) == 1)
 }
 
 // lost ends the transaction of a visit that leads nowhere: a saga goes back.
