@@ -10,5 +10,6 @@
 //	APP edge …                    a command for every rpc (package edgecmd)
 //	APP completion                for the shell
 //
-// Exit codes: 0 done, 2 wrong usage, 3 refused, 4 unavailable, 1 anything else.
+// Exit codes: 0 done, 2 wrong usage, 3 refused, 4 unavailable, 130 interrupted
+// before it served, 1 anything else.
 package cli

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
+	"github.com/rocketcycle/rocketcycle/pkg/platform/cli/edgecmd"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 	"github.com/rocketcycle/rocketcycle/pkg/storage/postgres"
 )
@@ -111,7 +112,7 @@ func run(ctx context.Context, app node.Application, f runFlags, out, errOut io.W
 		}
 		servers, err := startEmbedded(ctx, f, logger, errOut)
 		if err != nil {
-			return err
+			return interrupted(ctx, err)
 		}
 		defer func() { err = errors.Join(err, servers.stop()) }()
 		cfg.Kafka.Bootstrap, cfg.Kafka.Extra = servers.broker.Bootstrap(), nil
@@ -122,11 +123,23 @@ func run(ctx context.Context, app node.Application, f runFlags, out, errOut io.W
 	}
 	if f.embedded || f.update {
 		if err := prepare(ctx, app, cfg, logger); err != nil {
-			return err
+			return interrupted(ctx, err)
 		}
 	}
 	return serve(ctx, app, cfg, f, seeds, logger, out)
 }
+
+// interrupted returns what to say of a failure to start: nothing, if the start
+// was broken off.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return &edgecmd.ExitError{Code: exitInterrupted, Err: errors.New("interrupted before it served")}
+	}
+	return err
+}
+
+// exitInterrupted is what shells use for a program that SIGINT ended.
+const exitInterrupted = 130
 
 // prepare makes topics and tables.
 func prepare(ctx context.Context, app node.Application, cfg platform.Config, logger *slog.Logger) error {
