@@ -236,28 +236,28 @@ func TestUniqueValuesHaveBounds(t *testing.T) {
 	k.free()
 }
 
-// fill sets every field.
+// fill sets every field, to what tells it from others.
 func fill(m protoreflect.Message) {
 	for i := range m.Descriptor().Fields().Len() {
 		fd := m.Descriptor().Fields().Get(i)
 		scalar := func() protoreflect.Value {
 			switch fd.Kind() {
 			case protoreflect.StringKind:
-				return protoreflect.ValueOfString("s")
+				return protoreflect.ValueOfString(string(fd.Name()))
 			case protoreflect.BytesKind:
-				return protoreflect.ValueOfBytes([]byte("b"))
+				return protoreflect.ValueOfBytes([]byte(fd.Name()))
 			case protoreflect.BoolKind:
 				return protoreflect.ValueOfBool(true)
 			case protoreflect.EnumKind:
 				return protoreflect.ValueOfEnum(1)
 			case protoreflect.Int32Kind:
-				return protoreflect.ValueOfInt32(1)
+				return protoreflect.ValueOfInt32(int32(fd.Number()))
 			case protoreflect.Uint32Kind:
-				return protoreflect.ValueOfUint32(1)
+				return protoreflect.ValueOfUint32(uint32(fd.Number())) //nolint:gosec // positive
 			case protoreflect.Int64Kind, protoreflect.Sfixed64Kind:
-				return protoreflect.ValueOfInt64(1)
+				return protoreflect.ValueOfInt64(int64(fd.Number()))
 			default:
-				return protoreflect.ValueOfUint64(1)
+				return protoreflect.ValueOfUint64(uint64(fd.Number())) //nolint:gosec // positive
 			}
 		}
 		switch {

@@ -1,4 +1,4 @@
 
-s
-b	
-ssbb (0
+key 
+value
+concernkeyvaluetxn_id (0

@@ -1,2 +1,2 @@
-s
-sb *s
+concern
+keyvalue *author

@@ -1,3 +1,3 @@
-
-ss
-s (0 (0:s"s
+<
+nameenvironment
+name (0 (0:storage_targets"author

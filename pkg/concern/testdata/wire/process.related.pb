@@ -1,3 +1,3 @@
-2
-s	
-ssb"s
+2*
+parent
+concernkeyvalue"concern

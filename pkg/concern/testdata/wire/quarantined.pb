@@ -1,2 +1,2 @@
 
-s"s*b2b:b@
+topic"reason*txn_id2key:value@

@@ -1,5 +1,5 @@
 
-"
-b"s(2
-b	
-ssb8@
+9
+txn_id"key(2 
+value
+concernkeyvalue8@

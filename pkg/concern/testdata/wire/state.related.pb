@@ -1,3 +1,3 @@
-*
-s	
-ssb"s
+**
+parent
+concernkeyvalue"concern

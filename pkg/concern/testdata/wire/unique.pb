@@ -1,2 +1,2 @@
 
-ss
+valueowner

@@ -1,2 +1,2 @@
 
-bs
+valuepaths
