@@ -2,6 +2,8 @@ package configset_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +57,15 @@ func TestParse(t *testing.T) {
 	if none, err := configset.Parse(d, []byte("[]"), "x.yaml"); err != nil || none == nil || len(none) != 0 {
 		t.Errorf("%v, %v", none, err)
 	}
+}
+
+// laughs returns a short file with 10 to the power of n values.
+func laughs(n int) string {
+	levels := []string{"&l0 [" + strings.Repeat("x, ", 9) + "x]"}
+	for i := 1; i < n; i++ {
+		levels = append(levels, fmt.Sprintf("&l%d [%s]", i, strings.Join(slices.Repeat([]string{fmt.Sprintf("*l%d", i-1)}, 10), ", ")))
+	}
+	return "- {id: x, since: [" + strings.Join(levels, ", ") + "]}\n"
 }
 
 // Every fault is told, with its line.
@@ -117,6 +128,8 @@ func TestParseFaults(t *testing.T) {
 		"yaml in json": {"l.json", "- id: a", []string{"not valid JSON"}},
 		"alias":        {"l.yaml", "- id: *nothing\n", []string{"no anchor"}},
 		"circle":       {"l.yaml", "- &a\n  id: x\n  gold: *a\n", []string{"l.yaml:2: ", "l.yaml:3: "}},
+		"circle again": {"l.yaml", "- {id: x, since: &a [*a, *a]}\n", []string{"[0].since: nested too deep"}},
+		"laughs":       {"l.yaml", laughs(8), []string{"too large", "[0].since: "}},
 		"not UTF-8":    {"l.yaml", "- id: \"\xff\"\n", []string{"UTF-8"}},
 		"long key":     {"l.yaml", "- id: " + strings.Repeat("k", txn.MaxKeyBytes+1), []string{"l.yaml:1: [0]: the key has"}},
 		"too large":    {"l.yaml", "- id: a\n  one: " + strings.Repeat("x", configset.MaxBytes), []string{"the set has"}},
@@ -140,7 +153,7 @@ func TestParseFaults(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, text := range []string{"- id: a\n", "[{\"id\":\"a\",\"tiers\":[{}]}]", "- &a {id: x, gold: *a}\n", "- ? [a]\n  : b\n", "- <<: {id: a}\n", "? ", "- {by_name: {? a}}"} {
+	for _, text := range []string{"- id: a\n", "[{\"id\":\"a\",\"tiers\":[{}]}]", "- &a {id: x, gold: *a}\n", "- ? [a]\n  : b\n", "- <<: {id: a}\n", "? ", "- {by_name: {? a}}", "- {since: &a [*a, *a]}"} {
 		f.Add([]byte(text))
 	}
 	d := limits(f)

@@ -23,11 +23,17 @@ type parser struct {
 	file    string
 	anchors map[string]ast.Node
 	depth   int
+	looks   int // how often a node was looked at
 	faults  platform.Faults
 }
 
-// maxNesting bounds how deep aliases and nesting may go.
-const maxNesting = 64
+const (
+	// maxNesting bounds how deep aliases and nesting may go.
+	maxNesting = 64
+	// maxLooks bounds the work: with aliases of aliases a short file can be a
+	// huge set.
+	maxLooks = 2_000_000
+)
 
 func (p *parser) at(n ast.Node, path string) platform.Fault {
 	f := platform.Fault{File: p.file, Path: path}
@@ -52,6 +58,12 @@ func (p *parser) fault(n ast.Node, path, format string, args ...any) {
 // resolve follows anchors, aliases and tags to the node that holds a value; nil
 // after a fault.
 func (p *parser) resolve(n ast.Node, path string) ast.Node {
+	if p.looks++; p.looks >= maxLooks {
+		if p.looks == maxLooks {
+			p.fault(n, path, "with its aliases the file is too large")
+		}
+		return nil
+	}
 	from := n
 	for range maxNesting {
 		switch node := n.(type) {
