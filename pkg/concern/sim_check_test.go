@@ -1,9 +1,11 @@
 package concern
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -27,9 +29,12 @@ func (s *sim) check() error {
 	for _, x := range s.order {
 		if x.answers != 1 && (x.answers == 0 || !x.lone()) {
 			fault("%v has %d answers", x.id, x.answers)
-		} else if x.response.GetError() == nil && (x.uses("Refuse") || x.uses("Panic")) {
+		} else if x.response.GetError() == nil && (x.ran("Refuse") || x.ran("Panic")) {
 			fault("%v committed although a handler refused", x.id)
 		}
+	}
+	if len(faults) == 0 {
+		faults = append(append(faults, s.checkKeys()...), s.checkSagas()...)
 	}
 	for _, again := range []bool{false, true} {
 		for _, w := range s.workers {
@@ -65,18 +70,31 @@ func (s *sim) serialize() ([]*simTxn, error) {
 	}
 	var done []*simTxn
 	for _, x := range s.order {
-		if x.response.GetError() == nil {
+		if x.response.GetError() == nil && !x.saga && x.response.GetOriginalTxnId() == nil {
 			done = append(done, x)
 			before[x] = map[*simTxn]bool{}
 		}
+		for i, p := range x.parts {
+			done = append(done, &p.simTxn)
+			before[&p.simTxn] = map[*simTxn]bool{}
+			if i > 0 {
+				edge(&x.parts[i-1].simTxn, &p.simTxn)
+			}
+		}
+	}
+	byID := func(id txn.ID) *simTxn {
+		if p := s.parts[id]; p != nil {
+			return &p.simTxn
+		}
+		return s.txns[id]
 	}
 	for at, states := range s.history {
 		for i := 1; i < len(states); i++ {
-			x := s.txns[states[i].by]
+			x := byID(states[i].by)
 			if x == nil || before[x] == nil {
 				return nil, fmt.Errorf("%s was changed by %v, which did not commit", at, states[i].by)
 			}
-			edge(s.txns[states[i-1].by], x)
+			edge(byID(states[i-1].by), x)
 		}
 	}
 	for _, x := range done {
@@ -84,6 +102,9 @@ func (s *sim) serialize() ([]*simTxn, error) {
 			states := s.history[step.Concern+"/"+step.Key]
 			if slices.ContainsFunc(states, func(st state) bool { return st.by == x.id }) {
 				continue // the order of writes says it
+			}
+			if x.response.GetResults()[i].GetSkipped() {
+				continue
 			}
 			got := &list{}
 			if err := proto.Unmarshal(x.response.GetResults()[i].GetValue(), got); err != nil {
@@ -93,9 +114,9 @@ func (s *sim) serialize() ([]*simTxn, error) {
 			if seen < 0 {
 				return nil, fmt.Errorf("%v step %d returned %v, which %s/%s never was", x.id, i, got, step.Concern, step.Key)
 			}
-			edge(s.txns[states[seen].by], x)
+			edge(byID(states[seen].by), x)
 			if seen+1 < len(states) {
-				edge(x, s.txns[states[seen+1].by])
+				edge(x, byID(states[seen+1].by))
 			}
 		}
 	}
@@ -129,9 +150,39 @@ func (s *sim) serialize() ([]*simTxn, error) {
 		}
 	}
 	if len(order) != len(done) {
-		return nil, fmt.Errorf("not strictly serializable: %d of %d transactions are in circles", len(done)-len(order), len(done))
+		return nil, fmt.Errorf("not strictly serializable: %d of %d transactions are in circles or after them, such as %v",
+			len(done)-len(order), len(done), circle(before, waits))
 	}
 	return order, nil
+}
+
+// circle returns transactions that must each come before the one that follows,
+// and the last before the first.
+func circle(before map[*simTxn]map[*simTxn]bool, waits map[*simTxn]int) (ids []string) {
+	inOrder := func(set map[*simTxn]bool) []*simTxn {
+		return slices.SortedFunc(maps.Keys(set), func(a, b *simTxn) int { return bytes.Compare(a.id[:], b.id[:]) })
+	}
+	left := map[*simTxn]bool{}
+	for x, n := range waits {
+		if n > 0 {
+			left[x] = true
+		}
+	}
+	x := inOrder(left)[0]
+	at := map[*simTxn]int{}
+	for {
+		if from, seen := at[x]; seen {
+			return ids[from:]
+		}
+		at[x] = len(ids)
+		ids = append(ids, fmt.Sprintf("%v (%d to %d)", x.id, x.submitted, x.answered))
+		for _, b := range inOrder(before[x]) {
+			if left[b] {
+				x = b
+				break
+			}
+		}
+	}
 }
 
 // replay runs the transactions one after another on a map.
@@ -141,6 +192,13 @@ func (s *sim) replay(order []*simTxn) error {
 		world[at] = proto.CloneOf(states[0].is)
 	}
 	for _, x := range order {
+		if p := s.parts[x.id]; p != nil {
+			if !proto.Equal(world[p.at], p.before) {
+				return fmt.Errorf("visit %d of saga %v found %v in %s, not %v", p.visit, p.of.id, p.before, p.at, world[p.at])
+			}
+			world[p.at] = p.after
+			continue
+		}
 		if n := len(x.response.GetResults()); n != len(x.steps) {
 			return fmt.Errorf("%v has %d results for %d steps", x.id, n, len(x.steps))
 		}
@@ -148,12 +206,26 @@ func (s *sim) replay(order []*simTxn) error {
 		for i, step := range x.steps {
 			at := step.Concern + "/" + step.Key
 			l := world[at]
+			skip := false
+			if c, ok := x.skips[i]; ok {
+				skip = c.set == (len(results[c.from].GetPaths()) > 0)
+			}
+			if x.response.GetResults()[i].GetSkipped() != skip {
+				return fmt.Errorf("%v step %d: skipped is %v", x.id, i, !skip)
+			}
+			if skip {
+				results[i] = &list{}
+				if len(x.response.GetResults()[i].GetValue()) > 0 {
+					return fmt.Errorf("%v step %d was skipped, and has a result", x.id, i)
+				}
+				continue
+			}
 			if (l == nil) != (step.Command == txn.CommandCreate) {
 				return fmt.Errorf("%v step %d: %s succeeded although %s was %v", x.id, i, step.Command, at, l)
 			}
 			switch step.Command {
 			case txn.CommandCreate:
-				world[at] = proto.CloneOf(step.Payload.(*list))
+				world[at] = &list{Value: []byte(step.Key), Paths: []string{x.id.String()}}
 				results[i] = world[at]
 			case txn.CommandDelete:
 				results[i], world[at] = l, nil
@@ -219,7 +291,7 @@ func TestSimulation(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var total Stats
-	committed, ended, truncated := 0, 0, 0
+	committed, ended, cancelled, truncated := 0, 0, 0, 0
 	var next atomic.Uint64
 	next.Store(first)
 	var wg sync.WaitGroup
@@ -240,6 +312,9 @@ func TestSimulation(t *testing.T) {
 				truncated += len(s.start)
 				for _, x := range s.order {
 					ended++
+					if x.response.GetError().GetCode() == txn.CodeCancelled {
+						cancelled++
+					}
 					if x.response.GetError() == nil {
 						committed++
 					}
@@ -249,13 +324,14 @@ func TestSimulation(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("%d seeds, %d transactions, %d committed, %d state partitions truncated: %+v", n, ended, committed, truncated, total)
+	t.Logf("%d seeds, %d transactions, %d committed, %d cancelled, %d state partitions truncated: %+v", n, ended, committed, cancelled, truncated, total)
 	if *simSeed != 0 || t.Failed() {
 		return
 	}
 	// A run in which nothing happens proves nothing.
 	if committed < ended/3 || truncated == 0 || total.Parked == 0 || total.Deaths == 0 || total.Duplicates == 0 || total.Markers == 0 ||
-		total.Expired == 0 || total.Shed == 0 || total.Panics == 0 || total.LocalVisits == 0 || total.Hops == 0 {
+		total.Expired == 0 || total.Shed == 0 || total.Panics == 0 || total.LocalVisits == 0 || total.Hops == 0 ||
+		total.Undone == 0 || total.Stuck == 0 || total.Repeats == 0 || cancelled == 0 {
 		t.Errorf("too little happened: %d of %d committed, %d truncated, %+v", committed, ended, truncated, total)
 	}
 }
@@ -277,10 +353,12 @@ func TestSimulationReplays(t *testing.T) {
 // us nothing about it.
 func TestSimulationFinds(t *testing.T) {
 	for name, off := range map[string]func(*sim){
-		"missing holds":            func(s *sim) { s.holdsOff = true },
+		"missing holds":            func(s *sim) { s.plain, s.holdsOff = true, true },
 		"missing window":           func(s *sim) { s.windowOff = true },
-		"reading to the LSO":       func(s *sim) { s.readToLSO = true },
-		"snapshots without a mark": func(s *sim) { s.snapshotMarkOff = true },
+		"undoing twice":            func(s *sim) { s.undoWindowOff = true },
+		"missing entries":          func(s *sim) { s.entriesOff = true },
+		"reading to the LSO":       func(s *sim) { s.plain, s.readToLSO = true, true },
+		"snapshots without a mark": func(s *sim) { s.plain, s.snapshotMarkOff = true, true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := uint64(1); seed <= 1000; seed++ {

@@ -1,6 +1,7 @@
 package concern
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -85,7 +86,7 @@ func (s *sim) unappend() Command {
 			if at < 0 {
 				return nil, txn.Errorf(txn.CodeFailedPrecondition, "%v is not in the list", id)
 			}
-			l.Paths = slices.Delete(l.GetPaths(), at, at+1)
+			l.Paths[at] = "-" + id.String() // no state comes back
 			return &list{}, nil
 		},
 	}
@@ -137,9 +138,22 @@ type sim struct {
 	// asked for.
 	unwilling func(txn.ID) error
 	undos     []txn.ID
+	// sagas says that there are some, and that instances are not made and
+	// deleted: what they appended to would be gone when it is undone.
+	sagas bool
+	// reluctant sagas are not undone before the end of the run.
+	reluctant map[txn.ID]txn.Code
+	parts     map[txn.ID]*simPart
+	keyed     []*simTxn // with an idempotency key
+	cancelled int
+	retried   map[txn.ID]int
+	// plain leaves out sagas, keys, cancels, and what waits for a time.
+	plain bool
+	// table: a test that drives engines by hand.
+	table bool
 
 	// Mechanisms switched off, to show that their absence is noticed.
-	holdsOff, windowOff, snapshotMarkOff, readToLSO bool
+	holdsOff, windowOff, undoWindowOff, entriesOff, snapshotMarkOff, readToLSO bool
 }
 
 type truncation struct {
@@ -171,6 +185,34 @@ type simTxn struct {
 	answers   int
 	response  *rkcyv1.Response // the first answer
 	last      *rkcyv1.Response
+	stuck     []*rkcyv1.Response // answers of a saga before its last
+
+	saga      bool
+	skips     map[int]simSkip // by step
+	reversed  bool            // the planner's order of visits is undone
+	notBefore time.Time
+	key       string // idempotency key
+	print     string
+	plan      []*rkcyv1.VisitPlan
+	// Of a saga: what its visits changed, in order.
+	parts []*simPart
+}
+
+// simSkip is a condition: the step is skipped if the result of another has
+// paths, or if it has none.
+type simSkip struct {
+	from int
+	set  bool
+}
+
+// simPart is what one visit of a saga changed. In the order of transactions it
+// is one of its own.
+type simPart struct {
+	simTxn
+	of            *simTxn
+	visit         int
+	at            string
+	before, after *list
 }
 
 func (x *simTxn) uses(command string) bool {
@@ -201,7 +243,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		log: map[stream.TopicPartition][]stream.Record{}, start: map[stream.TopicPartition]int64{},
 		committed: map[stream.TopicPartition]int64{}, database: map[string]*rkcyv1.Instance{},
 		watermarks: map[stream.TopicPartition]int64{}, served: map[string]*servedConcern{},
-		history: map[string][]state{}, txns: map[txn.ID]*simTxn{}, now: time.UnixMilli(1_000_000),
+		history: map[string][]state{}, txns: map[txn.ID]*simTxn{}, parts: map[txn.ID]*simPart{}, reluctant: map[txn.ID]txn.Code{}, retried: map[txn.ID]int{}, now: time.UnixMilli(1_000_000),
 	}
 	s.partitions = int32(1 + s.rng.IntN(3))
 	s.keys = 1 + s.rng.IntN(5)
@@ -227,6 +269,13 @@ func newSim(t *testing.T, seed uint64) *sim {
 			s.database[c+"/"+simKey(k)] = &rkcyv1.Instance{Value: s.marshal(l), Version: 1}
 			s.history[c+"/"+simKey(k)] = []state{{is: l}}
 		}
+	}
+	s.sagas = s.rng.IntN(2) == 0
+	s.unwilling = func(id txn.ID) error {
+		if code, is := s.reluctant[id]; is {
+			return txn.Errorf(code, "not now")
+		}
+		return nil
 	}
 	for range 1 + s.rng.IntN(3) {
 		s.workers = append(s.workers, &simWorker{})
@@ -264,7 +313,7 @@ func (s *sim) Route(concern, key string) (string, int32, error) {
 
 func (s *sim) newEngine() *engine {
 	overlay := int64(1 << 30)
-	if s.rng.IntN(8) == 0 {
+	if s.rng.IntN(8) == 0 && !s.table {
 		overlay = int64(s.rng.IntN(6000))
 	}
 	return newEngine(engineConfig{
@@ -311,12 +360,27 @@ func (s *sim) append(records []stream.Record) map[stream.TopicPartition]int64 {
 func (s *sim) remember(concern string, r stream.Record) {
 	c := &rkcyv1.Change{}
 	s.unmarshal(r.Value, c)
+	at := concern + "/" + c.GetKey()
 	st := state{by: txn.ID(c.GetTxnId())}
 	if c.GetAfter().GetVersion() > 0 {
 		st.is = &list{}
 		s.unmarshal(c.GetAfter().GetValue(), st.is)
 	}
-	s.history[concern+"/"+c.GetKey()] = append(s.history[concern+"/"+c.GetKey()], st)
+	if x := s.txns[st.by]; x != nil && x.saga {
+		if slices.ContainsFunc(x.parts, func(p *simPart) bool { return p.visit == int(c.GetVisit()) }) {
+			s.fail("visit %d of saga %v took effect twice", c.GetVisit(), x.id)
+		}
+		part := &simPart{of: x, visit: int(c.GetVisit()), at: at, after: st.is}
+		if states := s.history[at]; len(states) > 0 {
+			part.before = states[len(states)-1].is
+		}
+		part.id, part.submitted, part.answered = x.id, x.submitted, s.clock
+		part.id[0] ^= byte(c.GetVisit() + 1) //nolint:gosec // few visits
+		x.parts = append(x.parts, part)
+		s.parts[part.id] = part
+		st.by = part.id
+	}
+	s.history[at] = append(s.history[at], st)
 }
 
 func (s *sim) end(tp stream.TopicPartition) int64 { return int64(len(s.log[tp])) }
@@ -336,6 +400,17 @@ func (s *sim) respond(value []byte) {
 	s.unmarshal(value, r)
 	x := s.txns[txn.ID(r.GetTxnId())]
 	x.last = r
+	switch {
+	case r.GetOriginalTxnId() == nil && r.GetError().GetDetails()[txn.DetailSaga] == txn.SagaStuck:
+		x.stuck = append(x.stuck, r)
+		if s.table {
+			break
+		}
+		s.say("stuck %v", x.id)
+		return
+	case r.GetError() == nil && r.GetOriginalTxnId() == nil && s.now.Before(x.notBefore):
+		s.fail("%v ran before its time", x.id)
+	}
 	if x.answers++; x.answers > 1 {
 		return
 	}
@@ -343,61 +418,13 @@ func (s *sim) respond(value []byte) {
 	s.say("answer %v %v", x.id, r.GetError().GetCode())
 }
 
-func (s *sim) submit() {
-	b := txn.New()
-	x := &simTxn{submitted: s.clock, inputs: map[int]int{}}
-	for i := range x.id {
-		x.id[i] = byte(s.rng.Uint32())
-	}
-	var handles []*txn.Handle[*list]
-	for i := range 1 + s.rng.IntN(4) {
-		concern, key := simConcerns[s.rng.IntN(2)], simKey(s.rng.IntN(s.keys))
-		command, access, payload := "Append", rkcyv1.Access_ACCESS_WRITE, &list{}
-		switch n := s.rng.IntN(100); {
-		case n < 2:
-			command = "Refuse"
-		case n < 3:
-			command = "Panic"
-		case n < 30:
-			command, access = "Look", rkcyv1.Access_ACCESS_READ
-		case n < 35:
-			command, access = txn.CommandRead, rkcyv1.Access_ACCESS_READ
-		case n < 37:
-			command = txn.CommandDelete
-		case n < 40:
-			command, payload = txn.CommandCreate, &list{Value: []byte(key), Paths: []string{x.id.String()}}
-		}
-		step := txn.NewStep(concern, key, command, access, payload, func() *list { return &list{} })
-		x.steps = append(x.steps, step.Step)
-		handles = append(handles, txn.Add(b, step))
-		if i > 0 && command == "Append" && s.rng.IntN(3) == 0 {
-			x.inputs[i] = s.rng.IntN(i)
-			txn.Bind(b, handles[x.inputs[i]], "", handles[i], "")
-		}
-	}
-	t, err := b.Build(x.id, s.now, s.now.Add(time.Duration(1+s.rng.IntN(3000))*time.Millisecond), &rkcyv1.ReplyTo{Partition: 0})
-	if err != nil {
-		s.fail("%v", err)
-	}
-	// Any order of visits must do: undo the planner's sorting now and then.
-	if len(x.inputs) == 0 && s.rng.IntN(2) == 0 {
-		slices.Reverse(t.Visits)
-	}
-	s.txns[x.id] = x
-	s.order = append(s.order, x)
-	first := &rkcyv1.Visit{Txn: t, Attempt: 1}
-	concern, key := txn.Instance(first)
-	topic, partition, _ := s.Route(concern, key)
-	s.say("submit %v %v", x.id, t.Visits)
-	s.append([]stream.Record{{Topic: topic, Partition: partition, Key: []byte(key), Value: s.marshal(
-		&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Visit{Visit: first}})}})
-}
-
 // describeRecord says what a record is, for whoever follows a seed.
 func describeRecord(r stream.Record) string {
 	at := fmt.Sprintf("%s[%d]@%d", r.Topic, r.Partition, r.Offset)
 	var m proto.Message = &rkcyv1.ProcessRecord{}
 	switch {
+	case strings.HasPrefix(r.Topic, "state") && len(r.Key) > 0 && (r.Key[0] == stateEntry || r.Key[0] == stateCancel):
+		return fmt.Sprintf("%s %q, %d bytes", at, r.Key, len(r.Value))
 	case strings.HasPrefix(r.Topic, "state") && r.Value == nil:
 		kind, a, _ := parseStateKey(r.Key)
 		return fmt.Sprintf("%s %c tombstone of %v attempt %d visit %d", at, kind, a.id, a.attempt, a.visit)
@@ -412,7 +439,10 @@ func describeRecord(r stream.Record) string {
 	case strings.HasPrefix(r.Topic, "process"):
 		_ = proto.Unmarshal(r.Value, m)
 		if v := m.(*rkcyv1.ProcessRecord).GetVisit(); v != nil {
-			return fmt.Sprintf("%s visit %d of %v attempt %d", at, v.GetVisit(), txn.ID(v.GetTxn().GetId()), v.GetAttempt())
+			return fmt.Sprintf("%s visit %d of %v attempt %d claim %v", at, v.GetVisit(), txn.ID(v.GetTxn().GetId()), v.GetAttempt(), v.GetClaim())
+		}
+		if m.(*rkcyv1.ProcessRecord).GetMarker() == nil {
+			return fmt.Sprintf("%s %v", at, m)
 		}
 		k := m.(*rkcyv1.ProcessRecord).GetMarker()
 		return fmt.Sprintf("%s marker of %v attempt %d commit %v", at, txn.ID(k.GetTxnId()), k.GetAttempt(), k.GetCommit())
@@ -588,6 +618,12 @@ func (s *sim) batch(w *simWorker, calm bool) bool {
 		if s.windowOff {
 			clear(in.part.window.seen)
 		}
+		if v := in.visit; s.undoWindowOff && txn.Undoing(v) {
+			delete(in.part.window.seen, applied{txn.ID(v.GetTxn().GetId()), v.GetAttempt(), v.GetVisit()})
+		}
+		if s.entriesOff {
+			clear(in.part.claims.entries)
+		}
 		e.process(in)
 	}
 	e.expire()
@@ -680,13 +716,38 @@ func (s *sim) run(events int) {
 			s.persist(false)
 		case n < 98:
 			s.duplicate()
+			s.interfere()
 		default:
 			s.rebalance(false)
 		}
 	}
 	// Calm down: no more faults until nothing moves.
 	s.rebalance(true)
-	for busy := true; busy; {
+	// Some sagas are stuck before the end, those that only wait for a database
+	// cannot be.
+	maps.DeleteFunc(s.reluctant, func(_ txn.ID, code txn.Code) bool { return code == txn.CodeUnavailable || s.rng.IntN(2) == 0 })
+	s.rest()
+	clear(s.reluctant)
+	for s.rest(); s.retryStuck(); s.rest() {
+	}
+	for _, w := range s.workers {
+		for _, p := range w.engine.order {
+			for key, en := range p.claims.entries {
+				if en.GetOutcome() == nil || len(en.GetWaiters()) > 0 {
+					s.fail("idempotency key %s has no outcome, or waiters: %v", key, en)
+				}
+			}
+		}
+	}
+	s.now = s.now.Add(48 * time.Hour) // cancels and keys are forgotten
+	s.rest()
+	s.persist(true)
+}
+
+// rest lets all workers go on until nothing moves and nothing waits for its
+// time.
+func (s *sim) rest() {
+	for end, busy := s.clock+10_000, true; busy; {
 		busy = false
 		s.clock++
 		s.now = s.now.Add(time.Second)
@@ -694,10 +755,33 @@ func (s *sim) run(events int) {
 			busy = busy || len(w.restoring) > 0
 			s.adopt(w, true)
 			busy = s.batch(w, true) || busy
+			for _, p := range w.engine.order {
+				busy = busy || len(p.timers.due) > 0
+			}
 		}
-		if s.clock > events+10_000 {
+		if s.clock > end {
 			s.fail("the system does not come to rest")
 		}
 	}
-	s.persist(true)
+}
+
+// retryStuck asks for a retry of every saga that is stuck, and reports whether
+// there was one.
+func (s *sim) retryStuck() bool {
+	var stuck []txn.ID
+	for _, w := range s.workers {
+		for _, p := range w.engine.order {
+			for _, at := range p.timers.byKey {
+				stuck = append(stuck, txn.ID(at.visit.GetTxn().GetId()))
+			}
+		}
+	}
+	slices.SortFunc(stuck, func(a, b txn.ID) int { return bytes.Compare(a[:], b[:]) })
+	for _, id := range stuck {
+		if s.retried[id]++; s.retried[id] > 5 {
+			s.fail("saga %v stays stuck: %v", id, s.txns[id].last)
+		}
+		s.tellAll(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Retry{Retry: &rkcyv1.Retry{TxnId: id[:]}}})
+	}
+	return len(stuck) > 0
 }
