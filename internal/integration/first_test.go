@@ -100,7 +100,7 @@ func TestServersCommandLine(t *testing.T) {
 	// is made again.
 	p.stop()
 	p = s.start("--seed-file", seeds)
-	edge("read", "player", "id=p1").want(t, 0, "active:    true")
+	edge("read", "player", "id=p1").want(t, 0, "active:     true")
 	edge("read", "player", "id=p3").want(t, 0, "carl")
 	p.stop()
 	edge("read", "player", "id=p1").want(t, 4, "UNAVAILABLE", p.at.GRPC, "--edge")
