@@ -20,9 +20,21 @@ func (s *service) Trade(ctx context.Context, in *rpgv1.TradeRequest) (*rpgv1.Tra
 	if lhs.GetCharacterId() == rhs.GetCharacterId() {
 		return nil, txn.Errorf(txn.CodeInvalidArgument, "a character cannot trade with itself").With(txn.DetailField, "rhs.character_id")
 	}
-	b := txn.New()
-	lhsGives := txn.Add(b, rpgv1.CharacterDebitFunds(lhs.GetCharacterId(), gives(lhs)))
-	rhsGives := txn.Add(b, rpgv1.CharacterDebitFunds(rhs.GetCharacterId(), gives(rhs)))
+	var b *txn.Builder
+	switch in.GetMode() {
+	case rpgv1.TradeMode_TRADE_MODE_ISOLATED:
+		b = txn.New()
+	case rpgv1.TradeMode_TRADE_MODE_SAGA:
+		b = txn.Saga()
+	default:
+		return nil, txn.Errorf(txn.CodeInvalidArgument, "mode %v is not known", in.GetMode()).With(txn.DetailField, "mode")
+	}
+	// What is given back is what was taken, items as they were.
+	debit := func(side *rpgv1.TradeSide) txn.TypedStep[*rpgv1.Funds] {
+		return rpgv1.CharacterDebitFunds(side.GetCharacterId(), gives(side)).CompensatedByResult("CreditFunds")
+	}
+	lhsGives := txn.Add(b, debit(lhs))
+	rhsGives := txn.Add(b, debit(rhs))
 	lhsGets := txn.Add(b, rpgv1.CharacterCreditFunds(lhs.GetCharacterId(), &rpgv1.Funds{Currency: rhs.GetCurrency()}))
 	rhsGets := txn.Add(b, rpgv1.CharacterCreditFunds(rhs.GetCharacterId(), &rpgv1.Funds{Currency: lhs.GetCurrency()}))
 	// Items move as they are, not as the request describes them. That ties the

@@ -25,6 +25,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How a trade is carried out.
+type TradeMode int32
+
+const (
+	// Nobody sees a part of it.
+	TradeMode_TRADE_MODE_ISOLATED TradeMode = 0
+	// As a saga: it waits for nobody with what it has, others see what has
+	// happened so far, and what cannot be completed is undone.
+	TradeMode_TRADE_MODE_SAGA TradeMode = 1
+)
+
+// Enum value maps for TradeMode.
+var (
+	TradeMode_name = map[int32]string{
+		0: "TRADE_MODE_ISOLATED",
+		1: "TRADE_MODE_SAGA",
+	}
+	TradeMode_value = map[string]int32{
+		"TRADE_MODE_ISOLATED": 0,
+		"TRADE_MODE_SAGA":     1,
+	}
+)
+
+func (x TradeMode) Enum() *TradeMode {
+	p := new(TradeMode)
+	*p = x
+	return p
+}
+
+func (x TradeMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TradeMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_rpg_v1_edge_proto_enumTypes[0].Descriptor()
+}
+
+func (TradeMode) Type() protoreflect.EnumType {
+	return &file_rpg_v1_edge_proto_enumTypes[0]
+}
+
+func (x TradeMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TradeMode.Descriptor instead.
+func (TradeMode) EnumDescriptor() ([]byte, []int) {
+	return file_rpg_v1_edge_proto_rawDescGZIP(), []int{0}
+}
+
 type CreatePlayerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Player        *Player                `protobuf:"bytes,1,opt,name=player,proto3" json:"player,omitempty"`
@@ -518,6 +568,7 @@ type TradeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lhs           *TradeSide             `protobuf:"bytes,1,opt,name=lhs,proto3" json:"lhs,omitempty"`
 	Rhs           *TradeSide             `protobuf:"bytes,2,opt,name=rhs,proto3" json:"rhs,omitempty"`
+	Mode          TradeMode              `protobuf:"varint,3,opt,name=mode,proto3,enum=rpg.v1.TradeMode" json:"mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -564,6 +615,13 @@ func (x *TradeRequest) GetRhs() *TradeSide {
 		return x.Rhs
 	}
 	return nil
+}
+
+func (x *TradeRequest) GetMode() TradeMode {
+	if x != nil {
+		return x.Mode
+	}
+	return TradeMode_TRADE_MODE_ISOLATED
 }
 
 type TradeResponse struct {
@@ -650,13 +708,17 @@ const file_rpg_v1_edge_proto_rawDesc = "" +
 	"\tTradeSide\x12!\n" +
 	"\fcharacter_id\x18\x01 \x01(\tR\vcharacterId\x12,\n" +
 	"\bcurrency\x18\x02 \x01(\v2\x10.rpg.v1.CurrencyR\bcurrency\x12\"\n" +
-	"\x05items\x18\x03 \x03(\v2\f.rpg.v1.ItemR\x05items\"X\n" +
+	"\x05items\x18\x03 \x03(\v2\f.rpg.v1.ItemR\x05items\"\x7f\n" +
 	"\fTradeRequest\x12#\n" +
 	"\x03lhs\x18\x01 \x01(\v2\x11.rpg.v1.TradeSideR\x03lhs\x12#\n" +
-	"\x03rhs\x18\x02 \x01(\v2\x11.rpg.v1.TradeSideR\x03rhs\"Y\n" +
+	"\x03rhs\x18\x02 \x01(\v2\x11.rpg.v1.TradeSideR\x03rhs\x12%\n" +
+	"\x04mode\x18\x03 \x01(\x0e2\x11.rpg.v1.TradeModeR\x04mode\"Y\n" +
 	"\rTradeResponse\x12#\n" +
 	"\x03lhs\x18\x01 \x01(\v2\x11.rpg.v1.CharacterR\x03lhs\x12#\n" +
-	"\x03rhs\x18\x02 \x01(\v2\x11.rpg.v1.CharacterR\x03rhs2\x82\n" +
+	"\x03rhs\x18\x02 \x01(\v2\x11.rpg.v1.CharacterR\x03rhs*9\n" +
+	"\tTradeMode\x12\x17\n" +
+	"\x13TRADE_MODE_ISOLATED\x10\x00\x12\x13\n" +
+	"\x0fTRADE_MODE_SAGA\x10\x012\x82\n" +
 	"\n" +
 	"\n" +
 	"RpgService\x12u\n" +
@@ -684,67 +746,70 @@ func file_rpg_v1_edge_proto_rawDescGZIP() []byte {
 	return file_rpg_v1_edge_proto_rawDescData
 }
 
+var file_rpg_v1_edge_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_rpg_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_rpg_v1_edge_proto_goTypes = []any{
-	(*CreatePlayerRequest)(nil),    // 0: rpg.v1.CreatePlayerRequest
-	(*ReadPlayerRequest)(nil),      // 1: rpg.v1.ReadPlayerRequest
-	(*UpdatePlayerRequest)(nil),    // 2: rpg.v1.UpdatePlayerRequest
-	(*DeletePlayerRequest)(nil),    // 3: rpg.v1.DeletePlayerRequest
-	(*CreateCharacterRequest)(nil), // 4: rpg.v1.CreateCharacterRequest
-	(*ReadCharacterRequest)(nil),   // 5: rpg.v1.ReadCharacterRequest
-	(*UpdateCharacterRequest)(nil), // 6: rpg.v1.UpdateCharacterRequest
-	(*DeleteCharacterRequest)(nil), // 7: rpg.v1.DeleteCharacterRequest
-	(*FundCharacterRequest)(nil),   // 8: rpg.v1.FundCharacterRequest
-	(*TradeSide)(nil),              // 9: rpg.v1.TradeSide
-	(*TradeRequest)(nil),           // 10: rpg.v1.TradeRequest
-	(*TradeResponse)(nil),          // 11: rpg.v1.TradeResponse
-	(*Player)(nil),                 // 12: rpg.v1.Player
-	(*fieldmaskpb.FieldMask)(nil),  // 13: google.protobuf.FieldMask
-	(*Character)(nil),              // 14: rpg.v1.Character
-	(*Currency)(nil),               // 15: rpg.v1.Currency
-	(*Item)(nil),                   // 16: rpg.v1.Item
-	(*PlayerView)(nil),             // 17: rpg.v1.PlayerView
+	(TradeMode)(0),                 // 0: rpg.v1.TradeMode
+	(*CreatePlayerRequest)(nil),    // 1: rpg.v1.CreatePlayerRequest
+	(*ReadPlayerRequest)(nil),      // 2: rpg.v1.ReadPlayerRequest
+	(*UpdatePlayerRequest)(nil),    // 3: rpg.v1.UpdatePlayerRequest
+	(*DeletePlayerRequest)(nil),    // 4: rpg.v1.DeletePlayerRequest
+	(*CreateCharacterRequest)(nil), // 5: rpg.v1.CreateCharacterRequest
+	(*ReadCharacterRequest)(nil),   // 6: rpg.v1.ReadCharacterRequest
+	(*UpdateCharacterRequest)(nil), // 7: rpg.v1.UpdateCharacterRequest
+	(*DeleteCharacterRequest)(nil), // 8: rpg.v1.DeleteCharacterRequest
+	(*FundCharacterRequest)(nil),   // 9: rpg.v1.FundCharacterRequest
+	(*TradeSide)(nil),              // 10: rpg.v1.TradeSide
+	(*TradeRequest)(nil),           // 11: rpg.v1.TradeRequest
+	(*TradeResponse)(nil),          // 12: rpg.v1.TradeResponse
+	(*Player)(nil),                 // 13: rpg.v1.Player
+	(*fieldmaskpb.FieldMask)(nil),  // 14: google.protobuf.FieldMask
+	(*Character)(nil),              // 15: rpg.v1.Character
+	(*Currency)(nil),               // 16: rpg.v1.Currency
+	(*Item)(nil),                   // 17: rpg.v1.Item
+	(*PlayerView)(nil),             // 18: rpg.v1.PlayerView
 }
 var file_rpg_v1_edge_proto_depIdxs = []int32{
-	12, // 0: rpg.v1.CreatePlayerRequest.player:type_name -> rpg.v1.Player
-	12, // 1: rpg.v1.UpdatePlayerRequest.player:type_name -> rpg.v1.Player
-	13, // 2: rpg.v1.UpdatePlayerRequest.update_mask:type_name -> google.protobuf.FieldMask
-	14, // 3: rpg.v1.CreateCharacterRequest.character:type_name -> rpg.v1.Character
-	14, // 4: rpg.v1.UpdateCharacterRequest.character:type_name -> rpg.v1.Character
-	13, // 5: rpg.v1.UpdateCharacterRequest.update_mask:type_name -> google.protobuf.FieldMask
-	15, // 6: rpg.v1.FundCharacterRequest.currency:type_name -> rpg.v1.Currency
-	16, // 7: rpg.v1.FundCharacterRequest.items:type_name -> rpg.v1.Item
-	15, // 8: rpg.v1.TradeSide.currency:type_name -> rpg.v1.Currency
-	16, // 9: rpg.v1.TradeSide.items:type_name -> rpg.v1.Item
-	9,  // 10: rpg.v1.TradeRequest.lhs:type_name -> rpg.v1.TradeSide
-	9,  // 11: rpg.v1.TradeRequest.rhs:type_name -> rpg.v1.TradeSide
-	14, // 12: rpg.v1.TradeResponse.lhs:type_name -> rpg.v1.Character
-	14, // 13: rpg.v1.TradeResponse.rhs:type_name -> rpg.v1.Character
-	0,  // 14: rpg.v1.RpgService.CreatePlayer:input_type -> rpg.v1.CreatePlayerRequest
-	1,  // 15: rpg.v1.RpgService.ReadPlayer:input_type -> rpg.v1.ReadPlayerRequest
-	2,  // 16: rpg.v1.RpgService.UpdatePlayer:input_type -> rpg.v1.UpdatePlayerRequest
-	3,  // 17: rpg.v1.RpgService.DeletePlayer:input_type -> rpg.v1.DeletePlayerRequest
-	4,  // 18: rpg.v1.RpgService.CreateCharacter:input_type -> rpg.v1.CreateCharacterRequest
-	5,  // 19: rpg.v1.RpgService.ReadCharacter:input_type -> rpg.v1.ReadCharacterRequest
-	6,  // 20: rpg.v1.RpgService.UpdateCharacter:input_type -> rpg.v1.UpdateCharacterRequest
-	7,  // 21: rpg.v1.RpgService.DeleteCharacter:input_type -> rpg.v1.DeleteCharacterRequest
-	8,  // 22: rpg.v1.RpgService.FundCharacter:input_type -> rpg.v1.FundCharacterRequest
-	10, // 23: rpg.v1.RpgService.Trade:input_type -> rpg.v1.TradeRequest
-	12, // 24: rpg.v1.RpgService.CreatePlayer:output_type -> rpg.v1.Player
-	17, // 25: rpg.v1.RpgService.ReadPlayer:output_type -> rpg.v1.PlayerView
-	12, // 26: rpg.v1.RpgService.UpdatePlayer:output_type -> rpg.v1.Player
-	12, // 27: rpg.v1.RpgService.DeletePlayer:output_type -> rpg.v1.Player
-	14, // 28: rpg.v1.RpgService.CreateCharacter:output_type -> rpg.v1.Character
-	14, // 29: rpg.v1.RpgService.ReadCharacter:output_type -> rpg.v1.Character
-	14, // 30: rpg.v1.RpgService.UpdateCharacter:output_type -> rpg.v1.Character
-	14, // 31: rpg.v1.RpgService.DeleteCharacter:output_type -> rpg.v1.Character
-	14, // 32: rpg.v1.RpgService.FundCharacter:output_type -> rpg.v1.Character
-	11, // 33: rpg.v1.RpgService.Trade:output_type -> rpg.v1.TradeResponse
-	24, // [24:34] is the sub-list for method output_type
-	14, // [14:24] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	13, // 0: rpg.v1.CreatePlayerRequest.player:type_name -> rpg.v1.Player
+	13, // 1: rpg.v1.UpdatePlayerRequest.player:type_name -> rpg.v1.Player
+	14, // 2: rpg.v1.UpdatePlayerRequest.update_mask:type_name -> google.protobuf.FieldMask
+	15, // 3: rpg.v1.CreateCharacterRequest.character:type_name -> rpg.v1.Character
+	15, // 4: rpg.v1.UpdateCharacterRequest.character:type_name -> rpg.v1.Character
+	14, // 5: rpg.v1.UpdateCharacterRequest.update_mask:type_name -> google.protobuf.FieldMask
+	16, // 6: rpg.v1.FundCharacterRequest.currency:type_name -> rpg.v1.Currency
+	17, // 7: rpg.v1.FundCharacterRequest.items:type_name -> rpg.v1.Item
+	16, // 8: rpg.v1.TradeSide.currency:type_name -> rpg.v1.Currency
+	17, // 9: rpg.v1.TradeSide.items:type_name -> rpg.v1.Item
+	10, // 10: rpg.v1.TradeRequest.lhs:type_name -> rpg.v1.TradeSide
+	10, // 11: rpg.v1.TradeRequest.rhs:type_name -> rpg.v1.TradeSide
+	0,  // 12: rpg.v1.TradeRequest.mode:type_name -> rpg.v1.TradeMode
+	15, // 13: rpg.v1.TradeResponse.lhs:type_name -> rpg.v1.Character
+	15, // 14: rpg.v1.TradeResponse.rhs:type_name -> rpg.v1.Character
+	1,  // 15: rpg.v1.RpgService.CreatePlayer:input_type -> rpg.v1.CreatePlayerRequest
+	2,  // 16: rpg.v1.RpgService.ReadPlayer:input_type -> rpg.v1.ReadPlayerRequest
+	3,  // 17: rpg.v1.RpgService.UpdatePlayer:input_type -> rpg.v1.UpdatePlayerRequest
+	4,  // 18: rpg.v1.RpgService.DeletePlayer:input_type -> rpg.v1.DeletePlayerRequest
+	5,  // 19: rpg.v1.RpgService.CreateCharacter:input_type -> rpg.v1.CreateCharacterRequest
+	6,  // 20: rpg.v1.RpgService.ReadCharacter:input_type -> rpg.v1.ReadCharacterRequest
+	7,  // 21: rpg.v1.RpgService.UpdateCharacter:input_type -> rpg.v1.UpdateCharacterRequest
+	8,  // 22: rpg.v1.RpgService.DeleteCharacter:input_type -> rpg.v1.DeleteCharacterRequest
+	9,  // 23: rpg.v1.RpgService.FundCharacter:input_type -> rpg.v1.FundCharacterRequest
+	11, // 24: rpg.v1.RpgService.Trade:input_type -> rpg.v1.TradeRequest
+	13, // 25: rpg.v1.RpgService.CreatePlayer:output_type -> rpg.v1.Player
+	18, // 26: rpg.v1.RpgService.ReadPlayer:output_type -> rpg.v1.PlayerView
+	13, // 27: rpg.v1.RpgService.UpdatePlayer:output_type -> rpg.v1.Player
+	13, // 28: rpg.v1.RpgService.DeletePlayer:output_type -> rpg.v1.Player
+	15, // 29: rpg.v1.RpgService.CreateCharacter:output_type -> rpg.v1.Character
+	15, // 30: rpg.v1.RpgService.ReadCharacter:output_type -> rpg.v1.Character
+	15, // 31: rpg.v1.RpgService.UpdateCharacter:output_type -> rpg.v1.Character
+	15, // 32: rpg.v1.RpgService.DeleteCharacter:output_type -> rpg.v1.Character
+	15, // 33: rpg.v1.RpgService.FundCharacter:output_type -> rpg.v1.Character
+	12, // 34: rpg.v1.RpgService.Trade:output_type -> rpg.v1.TradeResponse
+	25, // [25:35] is the sub-list for method output_type
+	15, // [15:25] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_rpg_v1_edge_proto_init() }
@@ -758,13 +823,14 @@ func file_rpg_v1_edge_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpg_v1_edge_proto_rawDesc), len(file_rpg_v1_edge_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_rpg_v1_edge_proto_goTypes,
 		DependencyIndexes: file_rpg_v1_edge_proto_depIdxs,
+		EnumInfos:         file_rpg_v1_edge_proto_enumTypes,
 		MessageInfos:      file_rpg_v1_edge_proto_msgTypes,
 	}.Build()
 	File_rpg_v1_edge_proto = out.File

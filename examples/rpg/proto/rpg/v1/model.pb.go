@@ -636,12 +636,14 @@ const file_rpg_v1_model_proto_rawDesc = "" +
 	"\x0ePlayerCommands\x12:\n" +
 	"\x04Show\x12\x16.google.protobuf.Empty\x1a\x12.rpg.v1.PlayerView\"\x06\xba\x86\x19\x02\b\x01\x12<\n" +
 	"\fAddCharacter\x12\x14.rpg.v1.CharacterRef\x1a\x0e.rpg.v1.Player\"\x06\xba\x86\x19\x02\x18\x01\x1a\f\xb2\x86\x19\b\n" +
-	"\x06Player2\xab\x01\n" +
-	"\x11CharacterCommands\x12(\n" +
-	"\x04Fund\x12\r.rpg.v1.Funds\x1a\x11.rpg.v1.Character\x12*\n" +
+	"\x06Player2\xe2\x01\n" +
+	"\x11CharacterCommands\x12:\n" +
+	"\x04Fund\x12\r.rpg.v1.Funds\x1a\x11.rpg.v1.Character\"\x10\xba\x86\x19\f\x12\n" +
+	"DebitFunds\x12=\n" +
 	"\n" +
-	"DebitFunds\x12\r.rpg.v1.Funds\x1a\r.rpg.v1.Funds\x12/\n" +
-	"\vCreditFunds\x12\r.rpg.v1.Funds\x1a\x11.rpg.v1.Character\x1a\x0f\xb2\x86\x19\v\n" +
+	"DebitFunds\x12\r.rpg.v1.Funds\x1a\r.rpg.v1.Funds\"\x11\xba\x86\x19\r\x12\vCreditFunds\x12A\n" +
+	"\vCreditFunds\x12\r.rpg.v1.Funds\x1a\x11.rpg.v1.Character\"\x10\xba\x86\x19\f\x12\n" +
+	"DebitFunds\x1a\x0f\xb2\x86\x19\v\n" +
 	"\tCharacterBDZBgithub.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1;rpgv1b\x06proto3"
 
 var (

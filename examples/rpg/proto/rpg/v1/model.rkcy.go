@@ -215,21 +215,21 @@ func CharacterDelete(id string) txn.TypedStep[*Character] {
 //
 // Adds money and items from outside.
 func CharacterFund(id string, in *Funds) txn.TypedStep[*Character] {
-	return txn.NewStep(CharacterConcern, id, "Fund", v1.Access_ACCESS_WRITE, in, func() *Character { return new(Character) })
+	return txn.NewStep(CharacterConcern, id, "Fund", v1.Access_ACCESS_WRITE, in, func() *Character { return new(Character) }).CompensatedBy("DebitFunds")
 }
 
 // CharacterDebitFunds is the step that runs DebitFunds on the Character with the given id.
 //
 // Takes money and items away; returns what was taken, items as they were.
 func CharacterDebitFunds(id string, in *Funds) txn.TypedStep[*Funds] {
-	return txn.NewStep(CharacterConcern, id, "DebitFunds", v1.Access_ACCESS_WRITE, in, func() *Funds { return new(Funds) })
+	return txn.NewStep(CharacterConcern, id, "DebitFunds", v1.Access_ACCESS_WRITE, in, func() *Funds { return new(Funds) }).CompensatedBy("CreditFunds")
 }
 
 // CharacterCreditFunds is the step that runs CreditFunds on the Character with the given id.
 //
 // Adds money and items that were taken from another character.
 func CharacterCreditFunds(id string, in *Funds) txn.TypedStep[*Character] {
-	return txn.NewStep(CharacterConcern, id, "CreditFunds", v1.Access_ACCESS_WRITE, in, func() *Character { return new(Character) })
+	return txn.NewStep(CharacterConcern, id, "CreditFunds", v1.Access_ACCESS_WRITE, in, func() *Character { return new(Character) }).CompensatedBy("DebitFunds")
 }
 
 // CharacterHandler runs the commands of the Concern. Its methods are called concurrently, for different
