@@ -11,22 +11,20 @@ import (
 // not older than at, as far as the producers' clocks tell; where there is none,
 // the high watermark.
 func (a *Admin) OffsetsSince(ctx context.Context, tps []TopicPartition, at time.Time) (map[TopicPartition]int64, error) {
+	// The ends come first: a record that is appended between the two questions
+	// must not be passed over.
+	ends, err := a.EndOffsets(ctx, tps)
+	if err != nil {
+		return nil, err
+	}
 	since, err := a.offsets(ctx, tps, kafka.NewOffsetSpecForTimestamp(at.UnixMilli()))
 	if err != nil {
 		return nil, err
 	}
-	var none []TopicPartition
 	for tp, offset := range since {
 		if offset < 0 {
-			none = append(none, tp)
+			since[tp] = ends[tp]
 		}
 	}
-	if len(none) == 0 {
-		return since, nil
-	}
-	ends, err := a.EndOffsets(ctx, none)
-	for tp, offset := range ends {
-		since[tp] = offset
-	}
-	return since, err
+	return since, nil
 }
