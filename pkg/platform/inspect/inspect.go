@@ -106,6 +106,9 @@ func (s *search) status(ctx context.Context) (*adminv1.TransactionStatus, error)
 	if s.last != nil && !stuck {
 		return out, nil
 	}
+	if stuck {
+		out.State = adminv1.TransactionStatus_STATE_RUNNING // unless it is found to be stuck still
+	}
 	var err error
 	if out.At, err = s.inspector.whereabouts(ctx, s.id); err != nil {
 		return nil, err
@@ -162,13 +165,28 @@ func (s *search) awaitUntil(ctx, early context.Context) (*adminv1.TransactionSta
 			return nil, err
 		}
 		if s.last != nil {
-			return s.status(ctx)
+			// A stuck saga that is being tried again has an answer, but not
+			// its last.
+			out, err := s.status(ctx)
+			if err != nil || ended(out.GetState()) {
+				return out, err
+			}
 		}
 		select {
 		case <-early.Done():
 			return s.status(ctx)
 		case <-time.After(pollPause):
 		}
+	}
+}
+
+// ended reports whether a transaction goes no further by itself.
+func ended(state adminv1.TransactionStatus_State) bool {
+	switch state {
+	case adminv1.TransactionStatus_STATE_COMMITTED, adminv1.TransactionStatus_STATE_REFUSED, adminv1.TransactionStatus_STATE_STUCK:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -15,6 +15,10 @@ import (
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
 
+// snapshotKey begins a snapshot in a state topic. A reader that is overtaken by
+// the deletion of what is before would else miss the ends of what it has read.
+const snapshotKey = "s"
+
 // whereabouts reads every state partition for what a transaction holds and
 // waits for. State topics are short.
 func (i *Inspector) whereabouts(ctx context.Context, id txn.ID) ([]*adminv1.Whereabouts, error) {
@@ -31,6 +35,9 @@ func (i *Inspector) whereabouts(ctx context.Context, id txn.ID) ([]*adminv1.Wher
 			tp := stream.TopicPartition{Topic: names.StateTopic(c.GetName()), Partition: p}
 			_, err := reader.ReadTo(ctx, tp, stream.OffsetBeginning, func(r stream.Record) error {
 				delete(live, string(r.Key))
+				if string(r.Key) == snapshotKey {
+					clear(live) // what is live follows
+				}
 				if len(r.Value) == 0 {
 					return nil
 				}
