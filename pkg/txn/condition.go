@@ -155,7 +155,10 @@ func orderOf(fd protoreflect.FieldDescriptor, v protoreflect.Value, text string)
 	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind, protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		want, err := strconv.ParseUint(text, 10, 64)
 		return cmp.Compare(v.Uint(), want), err
-	case protoreflect.FloatKind, protoreflect.DoubleKind:
+	case protoreflect.FloatKind: // 0.1 is another number as a double
+		want, err := strconv.ParseFloat(text, 32)
+		return cmp.Compare(v.Float(), want), err
+	case protoreflect.DoubleKind:
 		want, err := strconv.ParseFloat(text, 64)
 		return cmp.Compare(v.Float(), want), err
 	default:

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
@@ -126,5 +127,19 @@ func TestNotBefore(t *testing.T) {
 	b.NotBefore(time.UnixMilli(2000))
 	if _, err := b.Build(NewID(), time.UnixMilli(1000), time.UnixMilli(2000), nil); CodeOf(err) != CodeInvalidArgument {
 		t.Fatalf("a start at the deadline was accepted: %v", err)
+	}
+}
+
+// A float is compared with the float that a number in decimal stands for.
+func TestSkipsOnAFloat(t *testing.T) {
+	value, err := proto.Marshal(wrapperspb.Float(0.1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	skip, err := Skips(&rkcyv1.Step{SkipWhen: []*rkcyv1.Condition{
+		{FromType: "google.protobuf.FloatValue", FromPath: "value", Operator: Equal, Value: "0.1"},
+	}}, []*rkcyv1.StepResult{{Value: value}})
+	if err != nil || !skip {
+		t.Errorf("0.1 is not 0.1: %v, %v", skip, err)
 	}
 }
