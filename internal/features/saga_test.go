@@ -1,8 +1,10 @@
 package features
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -60,7 +62,9 @@ func TestStuckSagaIsRetried(t *testing.T) {
 	first := txn.Add(b, taken)
 	second := txn.Add(b, rpgv1.CharacterCreditFunds("c2", &rpgv1.Funds{}))
 	txn.Bind(b, first, "", second, "")
-	_, err := p.runner.Run(t.Context(), b)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	_, err := p.runner.Run(ctx, b)
 	e := txn.AsError(err)
 	if e == nil || e.Details[txn.DetailSaga] != txn.SagaStuck {
 		t.Fatalf("the saga is not stuck: %v", err)
