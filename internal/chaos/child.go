@@ -34,6 +34,8 @@ type site struct {
 	MaxInFlight int
 	// KillAt says at which hit of a point the process kills itself.
 	KillAt map[failpoint.Name]int
+	// FreezeAt says at which hit it stops itself (SIGSTOP).
+	FreezeAt map[failpoint.Name]int
 	// Off are mechanisms that are switched off.
 	Off []failpoint.Switch
 }
@@ -97,6 +99,12 @@ func child(text string) error {
 			fmt.Fprintln(os.Stderr, "chaos: killed at", name)
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
+		})
+	}
+	for name, n := range s.FreezeAt {
+		failpoint.Set(name, n, func() {
+			fmt.Fprintln(os.Stderr, "chaos: frozen at", name)
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		})
 	}
 	for _, off := range s.Off {

@@ -2,21 +2,17 @@ package chaos
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rocketcycle/rocketcycle/internal/failpoint"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 )
-
-func scenarios() []scenario {
-	return []scenario{
-		{"kill", true, killRoles},
-		{"failpoints", true, killAtPoints},
-		{"zombie", true, zombie},
-	}
-}
 
 // killRoles kills one process after the other, of every role, and starts it
 // again.
@@ -100,31 +96,89 @@ func killAtPoints(t *testing.T) {
 }
 
 // zombie freezes the owner of partitions beyond its session, so that another
-// takes over, and lets it go on.
+// takes over, and lets it go on: at points where it is in the middle of a
+// transaction of Kafka or PostgreSQL.
 func zombie(t *testing.T) {
 	a := shared(t)
-	first := a.launch("first", both)
+	steady := a.launch("steady", both)
 	edge := a.launch("edge", edger)
-	first.await()
-	second := a.launch("second", both)
-	second.await()
+	steady.await()
 	l := newLoad(t, *seed, edge)
 	l.create()
 	l.start()
-	l.succeed(50)
-	for i, frozen := range []*process{first, second, first} {
-		frozen.signal(syscall.SIGSTOP)
-		took := l.succeed(60) // the other one has all partitions
-		frozen.signal(syscall.SIGCONT)
+	rng := source(3)
+	for _, point := range failpoint.Points() {
+		victim := a.launch(string(point), both, func(s *site) {
+			s.FreezeAt = map[failpoint.Name]int{point: 5 + rng.IntN(20)}
+		})
+		eventually(t, "it freezes", func() error {
+			if !victim.says("chaos: frozen at " + string(point)) {
+				return fmt.Errorf("nothing came to %s", point)
+			}
+			return nil
+		})
+		began := time.Now()
+		// Somebody else serves its partitions, and writes its rows, before it
+		// wakes up.
+		eventually(t, "others take over", func() error {
+			if n := members(steady); n != len(concerns)*partitions {
+				return fmt.Errorf("the other one has %d partitions", n)
+			}
+			return nil
+		})
 		l.succeed(60)
-		t.Logf("freeze %d: operations succeed again after %v", i, took.Round(10*time.Millisecond))
+		logs := time.Since(began)
+		rows(a, 60)
+		t.Logf("%s: frozen; operations go on after %v, rows after %v", point, logs.Round(10*time.Millisecond), time.Since(began).Round(10*time.Millisecond))
+		before := strings.Count(victim.log(64<<20), "partitions revoked")
+		victim.signal(syscall.SIGCONT)
 		eventually(t, "the frozen one finds out", func() error {
-			if !frozen.says("partitions revoked") {
+			if strings.Count(victim.log(64<<20), "partitions revoked") == before {
 				return fmt.Errorf("nothing was revoked")
 			}
 			return nil
 		})
+		l.succeed(20)
+		victim.kill()
 	}
 	l.stop()
-	l.verify(a, 250, edge)
+	l.verify(a, 300, edge)
+}
+
+// members returns how many partitions a process said last that it has.
+func members(p *process) int {
+	n := 0
+	for line := range strings.Lines(p.log(64 << 20)) {
+		if _, rest, ok := strings.Cut(line, `msg="partitions assigned" partitions=`); ok {
+			n, _ = strconv.Atoi(strings.TrimSpace(rest))
+		}
+		if strings.Contains(line, `msg="partitions revoked"`) {
+			n = 0
+		}
+	}
+	return n
+}
+
+// rows waits until the database has n more changes.
+func rows(a *arena, n int64) {
+	a.t.Helper()
+	var start int64 = -1
+	eventually(a.t, fmt.Sprintf("%d more changes reach the database", n), func() error {
+		conn, err := pgx.Connect(a.t.Context(), a.directDSN)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close(a.t.Context()) }()
+		var sum int64
+		if err := conn.QueryRow(a.t.Context(), "SELECT coalesce(sum(next_offset), 0)::bigint FROM rkcy_watermark").Scan(&sum); err != nil {
+			return err
+		}
+		if start < 0 {
+			start = sum
+		}
+		if sum < start+n {
+			return fmt.Errorf("%d have", sum-start)
+		}
+		return nil
+	})
 }

@@ -134,12 +134,18 @@ func (c Config) consumer(more kafka.ConfigMap) *kafka.ConfigMap {
 // drainLogs forwards librdkafka's log lines until the channel closes or done
 // is closed.
 func drainLogs(logger *slog.Logger, logs chan kafka.LogEvent, done <-chan struct{}) {
+	watchLogs(logger, logs, done, func(kafka.LogEvent) {})
+}
+
+// watchLogs does the same and shows each line to somebody.
+func watchLogs(logger *slog.Logger, logs chan kafka.LogEvent, done <-chan struct{}, seen func(kafka.LogEvent)) {
 	for {
 		select {
 		case e, ok := <-logs:
 			if !ok {
 				return
 			}
+			seen(e)
 			level := slog.LevelDebug
 			if e.Level <= 3 {
 				level = slog.LevelInfo

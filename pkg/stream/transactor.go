@@ -89,6 +89,12 @@ func (t *Transactor) tryOpen(ctx context.Context) error {
 		"transaction.timeout.ms":    int(t.cfg.TransactionTimeout.Milliseconds()),
 		"delivery.timeout.ms":       int(t.cfg.TransactionTimeout.Milliseconds()),
 		"go.delivery.report.fields": "none", // else each record is copied back
+		// The library repeats an EndTxn whose connection broke without a word to
+		// its caller, and raises no error event. All that it gives is a line in
+		// its log, and that only with this setting. The pause before it connects
+		// again makes sure that the line is read before the commit returns.
+		"log.connection.close": true,
+		"reconnect.backoff.ms": 200,
 	}))
 	if err != nil {
 		return err
@@ -96,7 +102,7 @@ func (t *Transactor) tryOpen(ctx context.Context) error {
 	t.p, t.done = p, make(chan struct{})
 	t.doubt.Store(false)
 	done := t.done
-	t.wg.Go(func() { drainLogs(t.cfg.Logger, p.Logs(), done) })
+	t.wg.Go(func() { watchLogs(t.cfg.Logger, p.Logs(), done, t.logged) })
 	t.wg.Go(func() { t.events(p, done) })
 	ctx, cancel := context.WithTimeout(ctx, 2*t.cfg.TransactionTimeout)
 	defer cancel()
@@ -174,6 +180,14 @@ func (t *Transactor) renew(ctx context.Context) error {
 
 // Renewals returns how often the producer was replaced.
 func (t *Transactor) Renewals() uint64 { return t.renewals.Load() }
+
+// logged looks for connections that broke, in what the library logs.
+func (t *Transactor) logged(e kafka.LogEvent) {
+	const debug = 7
+	if e.Level < debug && (e.Tag == "FAIL" || e.Tag == "REQTMOUT") {
+		t.doubt.Store(true)
+	}
+}
 
 func (t *Transactor) events(p *kafka.Producer, done chan struct{}) {
 	for {
