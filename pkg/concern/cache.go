@@ -29,6 +29,8 @@ type entry struct {
 	// storageOffset is that of the last storage record while it is not below
 	// the watermark, else -1. Such an entry is part of the overlay.
 	storageOffset int64
+	// flight is the number of the batch that changed it last.
+	flight uint64
 
 	prev, next *entry // LRU list; nil while pinned
 }

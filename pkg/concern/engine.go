@@ -50,7 +50,8 @@ type engineConfig struct {
 //
 // A batch goes begin, process..., finish, and then either committed, or the
 // engine is thrown away with everything in it: effects of a Kafka transaction
-// that did not commit are never seen.
+// that did not commit are never seen. While a batch is in flight the next one
+// can be built; begin may then be called for each part of it.
 type engine struct {
 	cfg   engineConfig
 	parts map[stream.TopicPartition]*partition
@@ -67,6 +68,11 @@ type engine struct {
 	wantedByTimers []instanceRef
 	config         *ConfigSet
 	failed         map[instanceRef]error
+	spare          []stream.Record // to be used for the output of a batch
+	// flights are batches in flight, oldest first; building numbers the batch
+	// being built.
+	flights  []flight
+	building uint64
 }
 
 type localVisit struct {
@@ -238,7 +244,6 @@ func (e *engine) unavailable(p *partition, key string, err error) {
 
 func (e *engine) begin(now time.Time, config *ConfigSet) {
 	e.nowMs, e.config = now.UnixMilli(), config
-	e.out = nil
 	e.tellLate()
 	e.drain()
 }
@@ -350,14 +355,32 @@ func (e *engine) drain() {
 	}
 }
 
-// finish returns the records of the batch and the offsets that go with them.
+// flight is a batch that is finished and whose Kafka transaction is not known to
+// have committed.
+type flight struct {
+	number uint64
+	parts  []flightPart
+	out    []stream.Record
+}
+
+type flightPart struct {
+	*partition
+	changed  []*entry
+	snapshot bool // the batch contains a snapshot of the state
+}
+
+// finish ends the batch being built and returns its records, and the offsets
+// that go with them. The records are valid until committed is called for it.
+// Another batch may be built meanwhile, which counts on this one.
 func (e *engine) finish() ([]stream.Record, map[stream.TopicPartition]int64) {
 	offsets := map[stream.TopicPartition]int64{}
+	f := flight{number: e.building}
 	for _, p := range e.order {
 		tp := p.tp
 		if !p.touched {
 			continue
 		}
+		p.touched = false
 		p.state.flush(e.cfg.stateRecords, func(key string, record *rkcyv1.StateRecord) {
 			var value []byte
 			if record != nil {
@@ -368,32 +391,35 @@ func (e *engine) finish() ([]stream.Record, map[stream.TopicPartition]int64) {
 		// A touched partition's position is always in the transaction, even
 		// where it did not move: it is what fences an owner of the past.
 		offsets[tp] = p.next
+		f.parts = append(f.parts, flightPart{partition: p, changed: p.changed, snapshot: p.state.snapshot})
+		p.changed = nil
 	}
 	clear(e.failed)
-	return e.out, offsets
+	f.out, e.out, e.spare = e.out, e.spare, nil
+	e.flights = append(e.flights, f)
+	e.building++
+	return f.out, offsets
 }
 
-// committed makes the effects of the batch count. last has the offset of the
-// last record written to each partition.
+// committed makes the effects of the oldest batch in flight count. last has the
+// offset of the last record written to each partition.
 func (e *engine) committed(last map[stream.TopicPartition]int64) []stream.TopicPartition {
+	f := e.flights[0]
+	e.flights = e.flights[1:]
 	var snapshots []stream.TopicPartition
-	for _, p := range e.order {
+	for _, p := range f.parts {
 		tp := p.tp
-		if !p.touched {
-			continue
-		}
-		p.touched = false
 		if offset, ok := last[stream.TopicPartition{Topic: p.concern.topics.Storage, Partition: tp.Partition}]; ok {
 			for _, en := range p.changed {
-				if en.storageOffset == notPersisted {
+				// What a later batch changed again waits for that one.
+				if en.storageOffset == notPersisted && en.flight == f.number {
 					en.storageOffset = offset
 					p.overlay = append(p.overlay, overlayItem{offset, en})
 				}
 			}
 		}
-		p.changed = p.changed[:0]
 		if offset, ok := last[stream.TopicPartition{Topic: p.concern.topics.State, Partition: tp.Partition}]; ok {
-			if p.state.snapshot {
+			if p.snapshot {
 				// All before this batch is contained in its snapshot.
 				snapshots = append(snapshots, tp)
 				p.state.records = len(p.state.live)
@@ -402,7 +428,8 @@ func (e *engine) committed(last map[stream.TopicPartition]int64) []stream.TopicP
 			}
 		}
 	}
-	e.out = nil
+	clear(f.out) // whoever was given them is done with them
+	e.spare = f.out[:0]
 	e.cache.evict()
 	return snapshots
 }
@@ -450,6 +477,7 @@ func (e *engine) put(p *partition, key string, instance *rkcyv1.Instance) *entry
 func (e *engine) store(p *partition, instance *rkcyv1.Instance, change *rkcyv1.Change) {
 	en := e.put(p, change.GetKey(), instance)
 	e.cache.change(en, func() { en.storageOffset = notPersisted })
+	en.flight = e.building
 	p.changed = append(p.changed, en)
 	p.touched = true
 	e.stats.Changes++

@@ -39,6 +39,13 @@ func (e *engine) run(p *partition, v *rkcyv1.Visit, key string, base *rkcyv1.Ins
 			out.results[i] = &rkcyv1.StepResult{}
 		}
 	}
+	if reads(v) && base.GetVersion() > 0 {
+		// The provided read returns what is stored, as it is stored.
+		for _, i := range txn.StepsOf(v) {
+			out.results[i] = &rkcyv1.StepResult{Value: base.GetValue(), Version: base.GetVersion()}
+		}
+		return out, nil
+	}
 	before, err := set.decode(base, key)
 	if err != nil {
 		return out, err
@@ -96,6 +103,17 @@ func (e *engine) run(p *partition, v *rkcyv1.Visit, key string, base *rkcyv1.Ins
 		}
 	}
 	return out, nil
+}
+
+// reads reports whether a visit is made of the provided read alone.
+func reads(v *rkcyv1.Visit) bool {
+	for _, i := range txn.StepsOf(v) {
+		s := txn.StepAt(v, i)
+		if s.GetCommand() != txn.CommandRead || len(s.GetSkipWhen()) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // derives reports whether a change of an instance may cause others.

@@ -252,7 +252,7 @@ func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string, write bool) {
 	case txn.Undoing(v):
 		t = txn.AdvanceUndo(v)
 	default:
-		t = txn.Advance(v, did.results, p.participant(), !saga)
+		t = txn.Advance(v, did.results, p.self, !saga)
 	}
 	if t.Response != nil {
 		if n := proto.Size(t.Response); n > txn.MaxRecordBytes {

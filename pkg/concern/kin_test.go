@@ -222,6 +222,7 @@ func (k *kin) work(concern string, crash bool) bool {
 	e.expire()
 	records, offsets := e.finish()
 	if len(records) == 0 && len(inputs) == 0 {
+		e.committed(nil)
 		return false
 	}
 	if crash {

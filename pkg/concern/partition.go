@@ -16,6 +16,7 @@ import (
 // partition is all that a worker knows of one process partition that it owns.
 type partition struct {
 	tp       stream.TopicPartition
+	self     *rkcyv1.Participant // the same as tp
 	concern  *servedConcern
 	next     int64 // offset of the next record to process
 	touched  bool  // something was emitted for it in this batch
@@ -89,6 +90,7 @@ type parked struct {
 func newPartition(tp stream.TopicPartition, c *servedConcern, windowSize int) *partition {
 	return &partition{
 		tp:        tp,
+		self:      &rkcyv1.Participant{Topic: tp.Topic, Partition: tp.Partition},
 		concern:   c,
 		instances: map[string]*entry{},
 		slots:     map[string]*slot{},
@@ -120,10 +122,6 @@ func (p *partition) unpark(w *parked) {
 	p.touched = true
 	p.parkedBytes -= w.bytes
 	p.state.set(w.stateKey(), nil)
-}
-
-func (p *partition) participant() *rkcyv1.Participant {
-	return &rkcyv1.Participant{Topic: p.tp.Topic, Partition: p.tp.Partition}
 }
 
 // holdOf returns what a transaction holds on an instance, or nil.

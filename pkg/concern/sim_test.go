@@ -168,6 +168,14 @@ type simWorker struct {
 	owns       []stream.TopicPartition
 	generation int
 	restoring  []*simRestore
+	// flight is a batch whose Kafka transaction has not ended; the next one is
+	// built meanwhile.
+	flight *simFlight
+}
+
+type simFlight struct {
+	records []stream.Record
+	offsets map[stream.TopicPartition]int64
 }
 
 type simRestore struct {
@@ -470,8 +478,11 @@ func (s *sim) rebalance(all bool) {
 
 // join tells a worker what is its own now.
 func (s *sim) join(w *simWorker) {
-	if w.engine == nil {
+	switch {
+	case w.engine == nil:
 		w.engine = s.newEngine()
+	case w.flight != nil:
+		s.startAgain(w) // its commit would be refused
 	}
 	for _, tp := range w.owns {
 		w.engine.drop(tp)
@@ -486,7 +497,7 @@ func (s *sim) join(w *simWorker) {
 // startAgain throws away all that a worker has in memory.
 func (s *sim) startAgain(w *simWorker) {
 	s.stats = s.stats.Add(w.engine.stats)
-	w.engine, w.restoring = s.newEngine(), nil
+	w.engine, w.restoring, w.flight = s.newEngine(), nil, nil
 	for _, tp := range w.owns {
 		w.restoring = append(w.restoring, &simRestore{tp: tp})
 	}
@@ -506,6 +517,9 @@ func (s *sim) restore(w *simWorker) {
 // adopt goes on with the restores of a worker: reads what is to be read, takes
 // in what was read.
 func (s *sim) adopt(w *simWorker, calm bool) {
+	if w.flight != nil {
+		return
+	}
 	w.restoring = slices.DeleteFunc(w.restoring, func(r *simRestore) bool {
 		switch {
 		case !calm && s.rng.IntN(3) == 0:
@@ -626,14 +640,39 @@ func (s *sim) batch(w *simWorker, calm bool) bool {
 		}
 		e.process(in)
 	}
+	if w.flight != nil {
+		if !calm && s.rng.IntN(3) == 0 {
+			return true // the batch grows
+		}
+		if s.land(w, calm) {
+			return true
+		}
+	}
 	e.expire()
 	records, offsets := e.finish()
-	if len(records) == 0 && len(inputs) == 0 {
-		return false
-	}
 	switch {
+	case len(records) == 0 && len(offsets) == 0:
+		e.committed(nil)
+		return false
 	case len(offsets) == 0:
 		s.fail("a batch without offsets: nothing fences it")
+	}
+	w.flight = &simFlight{records, offsets}
+	if calm || s.rng.IntN(2) == 0 {
+		s.land(w, calm)
+	} else {
+		s.say("a commit is under way")
+	}
+	return true
+}
+
+// land ends the Kafka transaction in flight: it commits, is refused, or the
+// worker crashes before or after it. It reports whether the worker has lost
+// what it had in memory.
+func (s *sim) land(w *simWorker, calm bool) (lost bool) {
+	e, f := w.engine, w.flight
+	w.flight = nil
+	switch {
 	case w.generation != s.generation:
 		s.say("commit of a worker of the past is refused")
 		s.startAgain(w)
@@ -644,8 +683,8 @@ func (s *sim) batch(w *simWorker, calm bool) bool {
 		s.startAgain(w)
 		return true
 	}
-	last := s.append(records)
-	maps.Copy(s.committed, offsets)
+	last := s.append(f.records)
+	maps.Copy(s.committed, f.offsets)
 	if !calm && s.rng.IntN(12) == 0 {
 		s.say("crash after commit")
 		s.startAgain(w)
@@ -661,7 +700,7 @@ func (s *sim) batch(w *simWorker, calm bool) bool {
 	if calm || s.rng.IntN(2) == 0 {
 		s.truncate()
 	}
-	return true
+	return false
 }
 
 // duplicate delivers a visit or marker a second time.

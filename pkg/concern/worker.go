@@ -19,6 +19,10 @@ import (
 // of deadlines of parked visits, and how soon a restored partition starts.
 const pollWait = 50 * time.Millisecond
 
+// flightWait is how long a worker looks for more records before it looks again
+// whether the Kafka transaction in flight has ended.
+const flightWait = time.Millisecond
+
 // finishWait is how long a worker that is told to stop works on the batch in
 // flight.
 const finishWait = 15 * time.Second
@@ -43,7 +47,11 @@ type worker struct {
 	// restores under way, by process partition.
 	restoring map[stream.TopicPartition]context.CancelFunc
 	restored  chan restoredPartition
-	wg        sync.WaitGroup
+	// flight tells how the Kafka transaction in flight ended; nil if there is
+	// none. built counts the input records of the batch being built.
+	flight chan commitResult
+	built  int
+	wg     sync.WaitGroup
 	//nolint:containedctx // the lifetime of restores that the rebalance callback starts
 	base context.Context
 
@@ -110,6 +118,7 @@ func (w *worker) run(ctx context.Context) (err error) {
 		return fmt.Errorf("processor: %w", err)
 	}
 	defer func() {
+		w.settle()
 		// Restores and the watermarks use the clients that are closed next.
 		stop()
 		w.wg.Wait()
@@ -128,13 +137,65 @@ func (w *worker) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// turn is one round of the loop.
+// turn is one round of the loop: take in what has come, and commit it unless a
+// Kafka transaction is in flight. Then the batch grows until that has ended.
 func (w *worker) turn(ctx context.Context) error {
-	w.adopt()
-	records, err := w.group.Poll(ctx, w.cfg.BatchMax, pollWait)
-	if err != nil {
-		return err
+	wait := pollWait
+	if w.flight == nil {
+		w.adopt()
+	} else {
+		wait = flightWait
 	}
+	full := w.built >= w.cfg.BatchMax
+	took := 0
+	if !full {
+		records, err := w.group.Poll(ctx, w.cfg.BatchMax-w.built, wait)
+		if err != nil {
+			return err
+		}
+		if took = len(records); took > 0 || w.flight == nil {
+			w.process(records)
+		}
+	}
+	if w.flight != nil && !w.hasLanded(full, took) {
+		return nil
+	}
+	w.depart()
+	w.publish()
+	return nil
+}
+
+// hasLanded takes note of the end of the Kafka transaction in flight. It waits
+// for it if the batch being built is full, a little if there is nothing to add
+// to it, and not at all if there is nothing that waits for the end.
+func (w *worker) hasLanded(full bool, took int) bool {
+	switch {
+	case full:
+		w.landed(<-w.flight)
+		return true
+	case took == 0 && w.built > 0:
+		timer := time.NewTimer(flightWait)
+		defer timer.Stop()
+		select {
+		case r := <-w.flight:
+			w.landed(r)
+			return true
+		case <-timer.C:
+			return false
+		}
+	default:
+		select {
+		case r := <-w.flight:
+			w.landed(r)
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// process runs the engine on records.
+func (w *worker) process(records []stream.Record) {
 	w.takeWatermarks()
 	inputs := make([]*input, 0, len(records))
 	for _, r := range records {
@@ -147,26 +208,62 @@ func (w *worker) turn(ctx context.Context) error {
 	for _, in := range inputs {
 		w.engine.process(in)
 	}
+	w.built += len(inputs)
+}
+
+// commitResult is how a Kafka transaction ended.
+type commitResult struct {
+	records int // input records in it
+	last    map[stream.TopicPartition]int64
+	err     error
+}
+
+// depart ends the batch and starts its Kafka transaction, if there is anything
+// in it. Nothing is in flight.
+func (w *worker) depart() {
 	w.engine.expire()
 	out, offsets := w.engine.finish()
-	defer w.publish()
-	if len(inputs) == 0 && len(out) == 0 {
-		return nil
+	if w.built == 0 && len(out) == 0 {
+		w.engine.committed(nil)
+		return
 	}
-	last, err := w.transactor.Commit(w.base, out, w.group, offsets)
-	if err != nil {
+	done := make(chan commitResult, 1)
+	r := commitResult{records: w.built}
+	w.built, w.flight = 0, done
+	w.wg.Add(1)
+	go func() {
+		defer w.wg.Done()
+		r.last, r.err = w.transactor.Commit(w.base, out, w.group, offsets)
+		done <- r
+	}()
+}
+
+// landed takes note of how the Kafka transaction in flight ended.
+func (w *worker) landed(r commitResult) {
+	w.flight = nil
+	if r.err != nil {
 		w.counts.Aborted++
-		w.cfg.Logger.Warn("kafka transaction failed; its effects are dropped and the partitions restored", "error", err)
+		w.cfg.Logger.Warn("kafka transaction failed; its effects are dropped and the partitions restored", "error", r.err)
 		w.startAgain()
-		return nil
+		return
 	}
 	w.counts.KafkaTransactions++
-	w.counts.Records += uint64(len(inputs))
-	for _, tp := range w.engine.committed(last) {
-		state, before := w.engine.truncation(tp, last)
+	w.counts.Records += uint64(r.records) //nolint:gosec // not negative
+	for _, tp := range w.engine.committed(r.last) {
+		state, before := w.engine.truncation(tp, r.last)
 		w.truncate(state, before)
 	}
-	return nil
+}
+
+// settle waits for the Kafka transaction in flight, and commits what was built
+// since.
+func (w *worker) settle() {
+	for w.flight != nil || w.built > 0 {
+		if w.flight == nil {
+			w.depart()
+		}
+		w.landed(<-w.flight)
+	}
 }
 
 // load reads the instances that the inputs and the parked visits need, with
@@ -217,7 +314,7 @@ func (w *worker) startAgain() {
 		w.cfg.Logger.Warn("partitions could not be paused", "error", err)
 	}
 	w.past = w.past.Add(w.engine.stats)
-	w.engine = w.newEngine()
+	w.engine, w.built = w.newEngine(), 0
 	for _, tp := range tps {
 		w.restore(tp)
 	}
@@ -242,10 +339,11 @@ func (w *worker) Assigned(tps []stream.TopicPartition) {
 	w.joined.Store(true)
 }
 
-// Revoked implements stream.Listener. No Kafka transaction is under way here:
-// each one ends before the next poll.
+// Revoked implements stream.Listener. What was taken in is committed, as far as
+// the group still lets this member.
 func (w *worker) Revoked(tps []stream.TopicPartition, lost bool) {
 	w.cfg.Logger.Info("partitions revoked", "partitions", len(tps), "lost", lost)
+	w.settle()
 	w.mu.Lock()
 	w.owned = slices.DeleteFunc(w.owned, func(tp stream.TopicPartition) bool { return slices.Contains(tps, tp) })
 	w.mu.Unlock()

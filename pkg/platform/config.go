@@ -107,8 +107,10 @@ type Edge struct {
 type Processor struct {
 	// CacheBytes bounds the instances in memory. Default 256 MiB.
 	CacheBytes Size `yaml:"cache_bytes"`
-	// Workers is how many partitions are worked on side by side, each with its
-	// own producer. Default 2.
+	// Workers is how many group members a processor has, each with a producer of
+	// its own and a share of the partitions. A transaction between partitions of
+	// one worker needs no hop, so more than one pays only where a process has
+	// more cores than one worker can use. Default 1.
 	Workers int `yaml:"workers"`
 	// BatchMax is how many records go into one Kafka transaction at most.
 	// Default 1000.
@@ -158,7 +160,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Edge.MaxInFlight, 4096)
 	setDefault(&c.Edge.DefaultTimeout, Duration(30*time.Second))
 	setDefault(&c.Processor.CacheBytes, 256<<20)
-	setDefault(&c.Processor.Workers, 2)
+	setDefault(&c.Processor.Workers, 1)
 	setDefault(&c.Processor.BatchMax, 1000)
 	return c
 }

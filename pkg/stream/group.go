@@ -48,6 +48,7 @@ type Group struct {
 	// revoked is set when partitions went away, for the Poll that is under way.
 	revoked bool
 	closing bool
+	expect  int // how many records the next poll may return
 	// membership is what the group knew the member as when it got its
 	// partitions; nil while it has none.
 	membership atomic.Pointer[kafka.ConsumerGroupMetadata]
@@ -170,7 +171,8 @@ const pollBytes = 16 << 20
 // none of their records is returned after the Listener was told. Errors are
 // those from which the member cannot recover.
 func (g *Group) Poll(ctx context.Context, maximum int, wait time.Duration) ([]Record, error) {
-	var records []Record
+	records := make([]Record, 0, g.expect)
+	defer func() { g.expect = min(len(records)+len(records)/4, maximum) }()
 	size := 0
 	g.revoked = false
 	// The client waits in pieces, so that the end of ctx is noticed.
@@ -181,14 +183,15 @@ func (g *Group) Poll(ctx context.Context, maximum int, wait time.Duration) ([]Re
 			if ctx.Err() != nil {
 				return nil, nil //nolint:nilerr // the caller looks at ctx itself
 			}
-			timeout = int(min(time.Until(deadline), 100*time.Millisecond).Milliseconds())
+			// Rounded up: with 0 this would be a busy loop.
+			timeout = int((min(time.Until(deadline), 100*time.Millisecond) + time.Millisecond - 1).Milliseconds())
 			if timeout < 0 {
 				return nil, nil
 			}
 		}
 		event := g.c.Poll(timeout)
 		if g.revoked { // all of them, as the assignment is eager
-			records, size, g.revoked = nil, 0, false
+			records, size, g.revoked = records[:0], 0, false
 		}
 		switch e := event.(type) {
 		case nil:
