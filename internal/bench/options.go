@@ -78,7 +78,7 @@ func parseOptions(args []string) (options, error) {
 	f.Uint64Var(&o.Seed, "seed", 1, "of the random choices")
 	f.IntVar(&o.Characters, "characters", 1000, "characters that trade")
 	f.IntVar(&o.Partitions, "partitions", 4, "of each topic")
-	f.IntVar(&o.Workers, "workers", 2, "of the processor, and of the floor")
+	f.IntVar(&o.Workers, "workers", 1, "of the processor, and of the floor")
 	f.IntVar(&o.Conns, "pgx-connections", 32, "of the pgx baselines' pool, at most")
 	f.Int64Var(&o.CacheBytes, "cache", 256<<20, "bytes of the processor's cache")
 	f.IntVar(&o.Changes, "changes", 0, "that the storage worker alone has to write, two per instance (default 400000, quick 60000)")
