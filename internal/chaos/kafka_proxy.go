@@ -148,7 +148,7 @@ func (p *kafkaProxy) serve(l net.Listener, broker string) {
 }
 
 // deliver sends a request that was lost to its broker after all, on a
-// connection of its own, and returns the error code of an EndTxn's answer.
+// connection of its own, and returns the first error code of the answer.
 func deliver(r *request) (int16, error) {
 	c, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", r.broker)
 	if err != nil {
@@ -170,6 +170,8 @@ func deliver(r *request) (int16, error) {
 	case *kmsg.EndTxnResponse:
 		return a.ErrorCode, nil
 	case *kmsg.InitProducerIDResponse:
+		return a.ErrorCode, nil
+	case *kmsg.AddOffsetsToTxnResponse:
 		return a.ErrorCode, nil
 	case *kmsg.AddPartitionsToTxnResponse:
 		for _, t := range a.Topics {

@@ -5,8 +5,18 @@ func scenarios() []scenario {
 	return []scenario{
 		{"kill", true, killRoles},
 		{"failpoints", true, killAtPoints},
-		{"zombie", true, zombie},
+		{"zombie", false, zombie},
 		{"late-end-txn", true, lateEndTxn},
 		{"transaction-requests", false, transactionRequests},
+		{"brokers", false, brokers},
+		{"networks", false, networks},
+		{"database", false, database},
+		{"disk-full", false, diskFull},
+		{"memory", false, memory},
+		{"storm", false, storm},
+		{"poison", true, poison},
+		{"duplicates", true, duplicates},
+		{"overload", true, overload},
+		{"clocks", false, clocks},
 	}
 }
