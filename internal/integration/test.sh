@@ -39,7 +39,7 @@ if [ "$part" != embedded ]; then
 	# broker has been tested above.
 	section "Apache Kafka" $GO run ./internal/devbroker/cmd kafka run -- \
 		$GO test -race -count=1 -p 1 -timeout 20m -skip '^TestEmbedded' \
-		./pkg/stream/... ./pkg/concern/... ./pkg/storage/... ./internal/integration/...
+		./pkg/stream/... ./pkg/concern/... ./pkg/storage/... ./internal/isolation/... ./internal/features/... ./internal/integration/...
 fi
 if [ $failed != 0 ]; then
 	printf 'FAIL (%ss)\n' "$SECONDS"
