@@ -267,7 +267,7 @@ func (l *load) finish(o *operation, pending *isolation.Pending, answer [][]strin
 		l.ok.Add(1)
 	}
 	if strange != nil {
-		return fmt.Errorf("operation %d %v: %w", o.number, o.steps, strange)
+		return fmt.Errorf("operation %d: %w", o.number, strange)
 	}
 	return nil
 }
