@@ -335,8 +335,8 @@ func deadlineOf(v *rkcyv1.Visit) int64 {
 }
 
 func errDeadline(v *rkcyv1.Visit) *txn.Error {
-	return txn.Errorf(txn.CodeDeadlineExceeded, "the deadline passed before step %d of %d could run; nothing took effect",
-		v.GetTxn().GetVisits()[txn.PlanIndex(v)].GetSteps()[0]+1, len(v.GetTxn().GetSteps()))
+	return txn.Errorf(txn.CodeDeadlineExceeded, "the deadline passed before step %d of %d could run; %s",
+		v.GetTxn().GetVisits()[txn.PlanIndex(v)].GetSteps()[0]+1, len(v.GetTxn().GetSteps()), whatIsLeft(v))
 }
 
 // drain runs local visits and woken queues until there is nothing left to do.

@@ -40,7 +40,7 @@ func (e *engine) cancel(p *partition, c *rkcyv1.Cancel) {
 			return w.Age.ID == id && !txn.Undoing(w.Value.visit)
 		}) {
 			p.unpark(w.Value)
-			e.refuse(p, w.Value.visit, errCancelled())
+			e.refuse(p, w.Value.visit, errCancelled(w.Value.visit))
 			e.woken = append(e.woken, wake{p, s})
 		}
 	}
@@ -51,7 +51,7 @@ func (e *engine) cancel(p *partition, c *rkcyv1.Cancel) {
 		p.timers.remove(w)
 		p.touched = true
 		p.state.set(w.stateKey(), nil)
-		e.refuse(p, w.visit, errCancelled())
+		e.refuse(p, w.visit, errCancelled(w.visit))
 	}
 	if c.GetExpiresMs() < e.nowMs {
 		return
@@ -76,6 +76,14 @@ func (e *engine) forgetCancels(p *partition) {
 	}
 }
 
-func errCancelled() *txn.Error {
-	return txn.Errorf(txn.CodeCancelled, "the transaction was cancelled; nothing took effect")
+func errCancelled(v *rkcyv1.Visit) *txn.Error {
+	return txn.Errorf(txn.CodeCancelled, "the transaction was cancelled; %s", whatIsLeft(v))
+}
+
+// whatIsLeft says what remains of a transaction that ends at a visit.
+func whatIsLeft(v *rkcyv1.Visit) string {
+	if txn.IsSaga(v.GetTxn()) && v.GetVisit() > 0 {
+		return "what it had done is undone"
+	}
+	return "nothing took effect"
 }

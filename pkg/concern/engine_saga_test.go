@@ -225,6 +225,9 @@ func TestSagaEndsWhileParked(t *testing.T) {
 					code = txn.CodeFailedPrecondition
 				}
 				wantSaga(t, saga, code, txn.SagaCompensated)
+				if m := saga.last.GetError().GetMessage(); strings.Contains(m, "nothing took effect") || !undoing && !strings.Contains(m, "is undone") {
+					t.Errorf("the answer is %q", m)
+				}
 				wantCode(t, front, 0)
 				wantCode(t, holder, 0)
 				x.wantPaths(saga, 0, "alpha/k0", "beta/k0", "alpha/k1")

@@ -54,7 +54,7 @@ func (e *engine) admit(p *partition, v *rkcyv1.Visit) {
 		e.refuse(p, v, errDeadline(v))
 		return
 	case p.cancels.until[id] >= e.nowMs && !txn.Undoing(v):
-		e.refuse(p, v, errCancelled())
+		e.refuse(p, v, errCancelled(v))
 		return
 	case write && starts && e.cache.pinnedBytes > e.cfg.overlayBytes:
 		e.stats.Shed++
@@ -63,7 +63,7 @@ func (e *engine) admit(p *partition, v *rkcyv1.Visit) {
 		return
 	case e.lone(p, v), saga && !write:
 		// It sees the committed value and never waits.
-		e.visit(p, v, key, write)
+		e.visit(p, v, key)
 		return
 	}
 	request := txn.Request{Age: txn.AgeOf(v.GetTxn()), Write: write, HoldsOther: len(v.GetParticipants()) > 0}
@@ -73,7 +73,7 @@ func (e *engine) admit(p *partition, v *rkcyv1.Visit) {
 	}
 	switch decision {
 	case txn.Granted:
-		e.visit(p, v, key, write)
+		e.visit(p, v, key)
 	case txn.Wait:
 		if starts && p.parkedBytes > e.cfg.parkedBytes {
 			e.stats.Shed++
@@ -176,14 +176,14 @@ func (e *engine) wake(p *partition, s *slot) {
 		case deadlineOf(v) < e.nowMs:
 			e.refuse(p, v, errDeadline(v))
 		default:
-			e.visit(p, v, s.key, w.Value.write)
+			e.visit(p, v, s.key)
 		}
 	}
 	e.free(p, s)
 }
 
 // visit runs the steps of a visit that nothing stands in the way of.
-func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string, write bool) {
+func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string) {
 	id := txn.ID(v.GetTxn().GetId())
 	en := e.cache.get(p, key)
 	own := p.holdOf(id, key)
@@ -225,7 +225,8 @@ func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string, write bool) {
 	}
 	var change *rkcyv1.Change
 	var pending *rkcyv1.Instance
-	if write = did.wrote; write {
+	write := did.wrote
+	if write {
 		pending = &rkcyv1.Instance{Value: did.after}
 		if did.after != nil {
 			pending.Version = base.GetVersion() + 1

@@ -357,6 +357,7 @@ func TestSimulationFinds(t *testing.T) {
 		"missing window":           func(s *sim) { s.windowOff = true },
 		"undoing twice":            func(s *sim) { s.undoWindowOff = true },
 		"missing entries":          func(s *sim) { s.entriesOff = true },
+		"torn transactions":        func(s *sim) { s.plain, s.torn = true, true },
 		"reading to the LSO":       func(s *sim) { s.plain, s.readToLSO = true, true },
 		"snapshots without a mark": func(s *sim) { s.plain, s.snapshotMarkOff = true, true },
 	} {

@@ -145,7 +145,6 @@ type sim struct {
 	reluctant map[txn.ID]txn.Code
 	parts     map[txn.ID]*simPart
 	keyed     []*simTxn // with an idempotency key
-	cancelled int
 	retried   map[txn.ID]int
 	// plain leaves out sagas, keys, cancels, and what waits for a time.
 	plain bool
@@ -154,6 +153,9 @@ type sim struct {
 
 	// Mechanisms switched off, to show that their absence is noticed.
 	holdsOff, windowOff, undoWindowOff, entriesOff, snapshotMarkOff, readToLSO bool
+	// torn: a crash may leave a part of what a batch produced in the log, as
+	// if there were no Kafka transactions.
+	torn bool
 }
 
 type truncation struct {
@@ -680,6 +682,9 @@ func (s *sim) land(w *simWorker, calm bool) (lost bool) {
 		return true
 	case !calm && s.rng.IntN(12) == 0:
 		s.say("crash before commit")
+		if n := len(f.records); s.torn && n > 0 {
+			s.append(f.records[:s.rng.IntN(n)])
+		}
 		s.startAgain(w)
 		return true
 	}
