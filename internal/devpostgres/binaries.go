@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -75,7 +76,7 @@ func findBinaries(ctx context.Context, o *owner, progress func(string)) (binarie
 // inspect says what the programs in a folder are, or why they cannot be used.
 func inspect(ctx context.Context, o *owner, dir string) (binaries, error) {
 	for _, program := range []string{"postgres", "initdb"} {
-		if _, err := os.Stat(filepath.Join(dir, program)); err != nil {
+		if _, err := os.Stat(filepath.Join(dir, program)); err != nil { //nolint:gosec // where the operator says
 			return binaries{}, err
 		}
 	}
@@ -208,7 +209,12 @@ func fetch(ctx context.Context, dir string) error {
 
 // openUp lets every user read what is in a folder.
 func openUp(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.Type()&os.ModeSymlink != 0 {
 			return err
 		}
@@ -220,7 +226,7 @@ func openUp(dir string) error {
 		if d.IsDir() || mode&0o100 != 0 {
 			mode |= 0o111
 		}
-		return os.Chmod(path, mode)
+		return root.Chmod(path, mode)
 	})
 }
 

@@ -54,7 +54,7 @@ func (o *owner) blockedAt(path string) string {
 	}
 	blocked := ""
 	for dir := path; ; dir = filepath.Dir(dir) {
-		info, err := os.Stat(dir)
+		info, err := os.Stat(dir) //nolint:gosec // only looks
 		if err != nil {
 			return dir
 		}

@@ -3,6 +3,7 @@ package devpostgres
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,9 @@ type Config struct {
 	// DataDir keeps the data over restarts. Empty: a temporary folder, removed
 	// by Stop.
 	DataDir string
+	// Elsewhere is a folder in which the data is kept if this process is root and
+	// the user that PostgreSQL runs as cannot reach DataDir. Empty: an error.
+	Elsewhere string
 	// Addr is where to listen, host:port with a loopback address; port 0 picks
 	// a free one. Default 127.0.0.1:0.
 	Addr string
@@ -138,6 +142,14 @@ func (s *Server) prepare() error {
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return err
 	}
+	blocked := s.owner.blockedAt(filepath.Dir(dir))
+	if blocked != "" && s.cfg.Elsewhere != "" {
+		// Root's home is closed to others, and so is what is below it.
+		if dir, err = s.moveOut(dir, blocked); err != nil {
+			return err
+		}
+		blocked = s.owner.blockedAt(filepath.Dir(dir))
+	}
 	s.dir = dir
 	// Somebody's home folder, say, given by mistake, would change hands.
 	if entries, err := os.ReadDir(dir); err != nil {
@@ -148,12 +160,26 @@ func (s *Server) prepare() error {
 	if err := s.owner.own(dir); err != nil {
 		return err
 	}
-	if blocked := s.owner.blockedAt(filepath.Dir(dir)); blocked != "" {
+	if blocked != "" {
 		return fmt.Errorf("PostgreSQL does not run as root, and the user %s that it runs as cannot pass through %s to the data folder %s; "+
 			"choose a data folder elsewhere, such as /var/lib/rocketcycle, or let others pass with: chmod o+x %s",
 			s.owner.name, blocked, dir, blocked)
 	}
 	return nil
+}
+
+// moveOut returns the folder that stands for dir, which the owner cannot reach.
+func (s *Server) moveOut(dir, blocked string) (string, error) {
+	sum := sha256.Sum256([]byte(dir))
+	out := filepath.Join(s.cfg.Elsewhere, fmt.Sprintf("%x", sum[:8]))
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil { //nolint:gosec // what is in it is closed
+		return "", err
+	}
+	if err := os.MkdirAll(out, 0o700); err != nil {
+		return "", err
+	}
+	s.cfg.Progress(fmt.Sprintf("PostgreSQL does not run as root, and the user %s cannot pass through %s; its data is in %s", s.owner.name, blocked, out))
+	return out, os.WriteFile(filepath.Join(dir, "moved"), []byte(out+"\n"), 0o600)
 }
 
 // initialize runs initdb, unless an earlier start has.

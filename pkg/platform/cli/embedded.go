@@ -31,6 +31,13 @@ func startEmbedded(ctx context.Context, f runFlags, logger *slog.Logger, progres
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // what is in it is closed
 		return nil, usagef("--data-dir: %w", err)
 	}
+	// A folder that was made beforehand may be closed to others; what is in it
+	// is closed by itself.
+	if info, err := os.Stat(dir); err == nil && os.Geteuid() == 0 && info.Mode().Perm()&0o001 == 0 {
+		if err := os.Chmod(dir, info.Mode().Perm()|0o001); err != nil {
+			return nil, usagef("--data-dir: %w", err)
+		}
+	}
 	e := &embedded{}
 	if e.lock, err = lockDir(dir); err != nil {
 		return nil, err
@@ -43,7 +50,7 @@ func startEmbedded(ctx context.Context, f runFlags, logger *slog.Logger, progres
 		return nil, errors.Join(err, e.stop())
 	}
 	e.database, err = devpostgres.Start(ctx, devpostgres.Config{
-		DataDir: filepath.Join(dir, "postgres"), Database: "rkcy", Logger: logger,
+		DataDir: filepath.Join(dir, "postgres"), Elsewhere: "/var/lib/rocketcycle", Database: "rkcy", Logger: logger,
 		Progress: func(text string) { _, _ = fmt.Fprintln(progress, text) },
 	})
 	if err != nil {
