@@ -18,6 +18,7 @@ import (
 
 	"github.com/bufbuild/protocompile"
 	_ "google.golang.org/genproto/googleapis/api/annotations" // google/api/*.proto
+	_ "google.golang.org/genproto/googleapis/rpc/status"      // google/rpc/status.proto
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -25,12 +26,14 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	_ "github.com/rocketcycle/rocketcycle/proto/rkcy/edge/v1" // rkcy/edge/v1/*.proto
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
 
 // Compile reads files, named relative to one of the folders, with all that they
 // import. What no folder has is looked for among the files that are linked into
-// this program: google/protobuf, google/api and rkcy/v1.
+// this program: google/protobuf, google/api, google/rpc/status, rkcy/v1
+// and rkcy/edge/v1.
 func Compile(ctx context.Context, folders []string, files ...string) (*pluginpb.CodeGeneratorRequest, error) {
 	if len(files) == 0 {
 		return nil, errors.New("compile: no .proto file named")
