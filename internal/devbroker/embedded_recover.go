@@ -166,7 +166,7 @@ func replaceFile(path string, content []byte) error {
 	if old, err := os.ReadFile(path); err == nil && slices.Equal(old, content) { //nolint:gosec // in our folder
 		return nil
 	}
-	if err := os.WriteFile(path+".recover", content, 0o600); err != nil {
+	if err := os.WriteFile(path+".recover", content, 0o600); err != nil { //nolint:gosec // in our folder
 		return err
 	}
 	return os.Rename(path+".recover", path)

@@ -14,7 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/rocketcycle/rocketcycle/internal/devbroker"
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
@@ -169,25 +170,24 @@ type listener struct{ assigned int }
 func (l *listener) Assigned(tps []stream.TopicPartition)  { l.assigned = len(tps) }
 func (l *listener) Revoked([]stream.TopicPartition, bool) { l.assigned = 0 }
 
-// raw is a transactional producer without any of our safeguards.
-func raw(ctx context.Context, t *testing.T, addr, id string) *kafka.Producer {
+// raw is a transactional producer without any of our safeguards, with a
+// transaction begun. It speaks the protocol that librdkafka speaks, and can
+// leave open what pkg/stream always ends.
+func raw(ctx context.Context, t *testing.T, addr, id string) *kgo.Client {
 	t.Helper()
-	p, err := kafka.NewProducer(&kafka.ConfigMap{
-		"bootstrap.servers": addr, "transactional.id": id, "go.delivery.reports": false, "enable.metrics.push": false, "log_level": 0,
-	})
+	p, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.TransactionalID(id), kgo.MaxVersions(kversion.V3_7_0()))
 	mustNot(t, err)
 	t.Cleanup(p.Close)
-	mustNot(t, p.InitTransactions(ctx))
+	_, _, err = p.ProducerID(ctx) // makes the broker end what a former producer of this id left open
+	mustNot(t, err)
 	mustNot(t, p.BeginTransaction())
 	return p
 }
 
-func put(ctx context.Context, t *testing.T, p *kafka.Producer, topic, key, value string) {
+// put returns when the broker has the record.
+func put(ctx context.Context, t *testing.T, p *kgo.Client, topic, key, value string) {
 	t.Helper()
-	mustNot(t, p.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic}, Key: []byte(key), Value: []byte(value)}, nil))
-	for p.Flush(100) > 0 {
-		mustNot(t, ctx.Err())
-	}
+	mustNot(t, p.ProduceSync(ctx, &kgo.Record{Topic: topic, Key: []byte(key), Value: []byte(value)}).FirstErr())
 }
 
 func TestEmbeddedAbortsWhatWasOpenForGood(t *testing.T) {
@@ -200,7 +200,7 @@ func TestEmbeddedAbortsWhatWasOpenForGood(t *testing.T) {
 	b = startEmbedded(ctx, t, dir, b.addr)
 	next := raw(ctx, t, b.addr, "id") // the same producer id
 	put(ctx, t, next, "kept", "k", "committed")
-	mustNot(t, next.CommitTransaction(ctx))
+	mustNot(t, next.EndTransaction(ctx, kgo.TryCommit))
 	b.kill() // and the log is read once more
 	b = startEmbedded(ctx, t, dir, b.addr)
 	if got := read(ctx, t, b.addr, "kept"); len(got) != 1 || got[0] != "committed" {
@@ -236,12 +236,12 @@ func TestEmbeddedCompactionLosesCommittedValues(t *testing.T) {
 	write(ctx, t, b.Bootstrap(), "compacted", "committed") // without key: the next with one
 	p := raw(ctx, t, b.Bootstrap(), "first")
 	put(ctx, t, p, "compacted", "k", "committed")
-	mustNot(t, p.CommitTransaction(ctx))
+	mustNot(t, p.EndTransaction(ctx, kgo.TryCommit))
 	open := raw(ctx, t, b.Bootstrap(), "second")
 	put(ctx, t, open, "compacted", "k", "open")
 	put(ctx, t, open, "compacted", "other", "the last batch is never compacted")
 	b.Compact()
-	mustNot(t, open.AbortTransaction(ctx))
+	mustNot(t, open.EndTransaction(ctx, kgo.TryAbort))
 	if got := read(ctx, t, b.Bootstrap(), "compacted"); len(got) != 0 {
 		t.Errorf("kfake keeps committed values (%q) now: the workaround may go", got)
 	}

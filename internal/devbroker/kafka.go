@@ -144,7 +144,9 @@ func StartKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 		if ctx.Err() != nil || attempt == 3 || !strings.Contains(err.Error(), "BindException") || !strings.HasSuffix(cfg.Addr, ":0") {
 			break
 		}
-		err = errors.Join(err, k.stopAll())
+		if err := k.stopAll(); err != nil {
+			cfg.Logger.Info("kafka", "stop", err)
+		}
 	}
 	return nil, fmt.Errorf("kafka: %w", errors.Join(err, k.Close()))
 }
