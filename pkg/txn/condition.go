@@ -112,6 +112,7 @@ func compare(fd protoreflect.FieldDescriptor, v protoreflect.Value, c *rkcyv1.Co
 		return false, nil // of presence, not of value
 	case rkcyv1.Condition_OPERATOR_UNSPECIFIED:
 		return false, fmt.Errorf("the condition on %s has no operator", fd.FullName())
+	default: // of value
 	}
 	if fd.IsList() || fd.IsMap() {
 		return false, fmt.Errorf("%s is a list or map; only Set and NotSet are possible", fd.FullName())

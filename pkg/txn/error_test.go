@@ -134,7 +134,7 @@ func TestIDs(t *testing.T) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}
-	if CheckKey(NewKey()) != nil || NewKey() == NewKey() {
+	if one, other := NewKey(), NewKey(); CheckKey(one) != nil || one == other {
 		t.Error("keys")
 	}
 }

@@ -47,7 +47,7 @@ func copyField(src protoreflect.Message, from string, dst protoreflect.Message, 
 		return fmt.Errorf("%s and %s differ in type", describe(src.Descriptor(), sf), describe(dst.Descriptor(), df))
 	}
 	// A copy by value, so that source and payload never share memory.
-	value := protoreflect.ValueOfMessage(src)
+	var value protoreflect.Value
 	if sf != nil {
 		holder := parentOf(src, from)
 		// A field without presence has its zero value, which one with

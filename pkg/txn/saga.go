@@ -115,7 +115,7 @@ func AdvanceUndo(v *rkcyv1.Visit) Transition {
 		return Transition{Next: next}
 	}
 	return Transition{Response: response(v, &rkcyv1.Response{
-		Error: undone(v, DetailSaga, SagaCompensated),
+		Error: undone(v, map[string]string{DetailSaga: SagaCompensated}),
 	})}
 }
 
@@ -123,19 +123,19 @@ func AdvanceUndo(v *rkcyv1.Visit) Transition {
 // The saga stays where it is.
 func Stuck(v *rkcyv1.Visit, refusal *Error) Transition {
 	return Transition{Response: response(v, &rkcyv1.Response{
-		Error: undone(v, DetailSaga, SagaStuck, DetailRefusal, refusal.Error()),
+		Error: undone(v, map[string]string{DetailSaga: SagaStuck, DetailRefusal: refusal.Error()}),
 	})}
 }
 
 // undone returns why a saga went back, with details that are there however many
 // others the handler has given.
-func undone(v *rkcyv1.Visit, details ...string) *rkcyv1.Error {
+func undone(v *rkcyv1.Visit, details map[string]string) *rkcyv1.Error {
 	e := proto.CloneOf(v.GetUndo())
 	if e.Details == nil {
 		e.Details = map[string]string{}
 	}
-	for i := 0; i < len(details); i += 2 {
-		e.Details[details[i]] = cut(details[i+1], maxErrorDetail)
+	for name, value := range details {
+		e.Details[name] = cut(value, maxErrorDetail)
 	}
 	return e
 }
