@@ -128,6 +128,17 @@ func (c *cache) remove(e *entry) {
 	}
 }
 
+// join takes over what is in another cache, which is not used afterwards, as
+// the most recently used.
+func (c *cache) join(o *cache) {
+	c.used += o.used
+	c.pinnedBytes += o.pinnedBytes
+	if first, last := o.lru.next, o.lru.prev; first != &o.lru {
+		last.next, c.lru.next.prev = c.lru.next, last
+		first.prev, c.lru.next = &c.lru, first
+	}
+}
+
 // drop forgets all instances of a partition.
 func (c *cache) drop(p *partition) {
 	for _, e := range p.instances {

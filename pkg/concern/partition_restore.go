@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rocketcycle/rocketcycle/internal/changewire"
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
@@ -20,28 +22,24 @@ const windowOffsets = 10_000
 
 // restorer rebuilds a partition from its state and storage topics. Feed it all
 // state records, then the storage records from the watermark (or a little
-// before) to the end, then call finish. It is pure, and used by one goroutine.
+// before) to the end, then call finish. It is pure, and used by one goroutine
+// at a time: all that grows with the number of instances is done before finish,
+// which is for the goroutine of the engine.
 type restorer struct {
 	p         *partition
 	watermark int64
 	parked    []*parked
 	entries   []*rkcyv1.Entry
 	cancels   []*rkcyv1.Cancel
-	changes   map[string]restoredChange
-	order     []string // keys in order of their last change
+	// cache has the instances until the engine takes them over.
+	cache *cache
 	// What was applied, by tombstones and by changes.
 	ended, changed []applied
 }
 
-type restoredChange struct {
-	offset int64
-	after  *rkcyv1.Instance
-	rank   int
-}
-
 func newRestorer(p *partition, watermark int64) *restorer {
 	p.watermark = watermark
-	return &restorer{p: p, watermark: watermark, changes: map[string]restoredChange{}}
+	return &restorer{p: p, watermark: watermark, cache: newCache(math.MaxInt64)}
 }
 
 // stateRecord takes one record of the state partition, in order.
@@ -60,7 +58,7 @@ func (r *restorer) stateRecord(rec stream.Record) error {
 		delete(s.live, key)
 		delete(s.logged, key)
 		if kind, at, ok := parseStateKey(rec.Key); ok && kind != stateGhost {
-			r.ended = append(r.ended, at)
+			r.ended = r.remember(r.ended, at)
 		}
 		return nil
 	}
@@ -95,40 +93,53 @@ func checkState(record *rkcyv1.StateRecord) (err error) {
 	return err
 }
 
-// change takes one record of the storage partition, in order.
+// change takes one record of the storage partition, in order. The record's bytes
+// become those of the instance.
 func (r *restorer) change(rec stream.Record) error {
-	c := &rkcyv1.Change{}
-	if err := proto.Unmarshal(rec.Value, c); err != nil {
+	c, err := changewire.Unmarshal(rec.Value)
+	if err != nil {
 		return fmt.Errorf("storage record at %s[%d]@%d: %w", rec.Topic, rec.Partition, rec.Offset, err)
 	}
 	if c.GetAfter() == nil {
 		c.After = &rkcyv1.Instance{}
 	}
-	r.changes[c.GetKey()] = restoredChange{offset: rec.Offset, after: c.GetAfter(), rank: len(r.order)}
-	r.order = append(r.order, c.GetKey())
+	r.cache.get(r.p, c.GetKey()) // becomes the most recently used
+	en := r.cache.put(r.p, c.GetKey(), c.GetAfter())
+	if rec.Offset >= r.watermark {
+		r.cache.change(en, func() { en.storageOffset = rec.Offset })
+		r.p.overlay = append(r.p.overlay, overlayItem{rec.Offset, en})
+		if len(r.p.overlay) > 2*len(r.p.instances)+1000 {
+			r.compact()
+		}
+	}
+	r.cache.evict()
 	if id, err := txn.IDFromBytes(c.GetTxnId()); err == nil {
-		r.changed = append(r.changed, applied{id, c.GetAttempt(), c.GetVisit()})
+		r.changed = r.remember(r.changed, applied{id, c.GetAttempt(), c.GetVisit()})
 	}
 	return nil
 }
 
+// compact drops what later changes of the same instances have replaced.
+func (r *restorer) compact() {
+	r.p.overlay = slices.DeleteFunc(r.p.overlay, func(o overlayItem) bool { return o.entry.storageOffset != o.offset })
+}
+
+// remember adds to a list of which no more than the window's size is of use.
+func (r *restorer) remember(list []applied, a applied) []applied {
+	if size := r.p.window.size; len(list) >= 2*size {
+		list = append(list[:0], list[len(list)-size:]...)
+	}
+	return append(list, a)
+}
+
 // finish hands the partition to its engine, to go on at offset next of the
-// process partition.
+// process partition. It takes time by the size of the state, not by the number
+// of instances.
 func (r *restorer) finish(e *engine, next int64) {
 	p := r.p
 	p.next = next
 	e.add(p)
-	for rank, key := range r.order {
-		c := r.changes[key]
-		if c.rank != rank {
-			continue // a later change of the same instance follows
-		}
-		en := e.put(p, key, c.after)
-		if c.offset >= r.watermark {
-			e.cache.change(en, func() { en.storageOffset = c.offset })
-			p.overlay = append(p.overlay, overlayItem{c.offset, en})
-		}
-	}
+	e.cache.join(r.cache)
 	r.fillWindow()
 	for _, key := range slices.Sorted(maps.Keys(p.state.live)) {
 		r.restoreState(e, p.state.live[key])

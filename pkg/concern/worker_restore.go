@@ -64,6 +64,8 @@ func (w *worker) read(ctx context.Context, tp stream.TopicPartition) (*restorer,
 	}
 	defer reader.Close()
 	r := newRestorer(newPartition(tp, c, windowOffsets), watermark)
+	// What the database has is read again rather than kept beyond the bound.
+	r.cache.limit = w.cfg.CacheBytes / int64(w.cfg.Workers)
 	if _, err := reader.ReadTo(ctx, state, stream.OffsetBeginning, r.stateRecord); err != nil {
 		return nil, 0, fmt.Errorf("state: %w", err)
 	}
@@ -71,6 +73,6 @@ func (w *worker) read(ctx context.Context, tp stream.TopicPartition) (*restorer,
 		return nil, 0, fmt.Errorf("storage: %w", err)
 	}
 	w.cfg.Logger.Info("partition restored", "topic", tp.Topic, "partition", tp.Partition, "offset", next,
-		"holds_and_parked", len(r.p.state.live), "instances", len(r.changes), "took", time.Since(began).Round(time.Millisecond))
+		"holds_and_parked", len(r.p.state.live), "instances", len(r.p.instances), "took", time.Since(began).Round(time.Millisecond))
 	return r, next, nil
 }
