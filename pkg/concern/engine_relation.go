@@ -49,12 +49,14 @@ func (r Relation) of(child proto.Message) (copied []byte, parent string, err err
 	if child == nil {
 		return nil, "", nil
 	}
-	if parent = r.ParentKey(child); parent == "" || txn.CheckKey(parent) != nil {
-		return nil, "", nil
+	if parent = r.ParentKey(child); parent == "" || !isKey(parent) {
+		return nil, "", nil // none, or one that no instance can have
 	}
 	copied, err = proto.MarshalOptions{Deterministic: true}.Marshal(r.Copy(child))
 	return copied, parent, err
 }
+
+func isKey(s string) bool { return txn.CheckKey(s) == nil }
 
 // tellParents passes on what has become true of children. It is called before
 // the markers of the same transaction are sent, so that whoever waits for a

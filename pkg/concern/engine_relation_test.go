@@ -179,11 +179,11 @@ func TestParentDeletedWhileChildIsMade(t *testing.T) {
 	for turn := range 16 {
 		inBothLayouts(t, func(k *kin) {
 			k.run(0, create("parent", "p1", "anna", ""))
-			add, gone := txn.ID{}, txn.ID{}
+			var add txn.ID
 			if turn%2 == 0 {
 				add = k.submit(addTo("p1", "c1", "x"))
 			}
-			gone = k.submitSteps(remove("parent", "p1"))
+			gone := k.submitSteps(remove("parent", "p1"))
 			if turn%2 == 1 {
 				add = k.submit(addTo("p1", "c1", "x"))
 			}

@@ -384,7 +384,7 @@ func TestStateRecordsAreCheckedOnReading(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := newRestorer(newPartition(stream.TopicPartition{}, x.served[processTopic("alpha")], 10), 0)
-		if raw == nil || len(raw) == 0 {
+		if len(raw) == 0 {
 			raw = []byte{0xf8, 1, 0} // an unknown field
 		}
 		if r.stateRecord(stream.Record{Key: []byte("k"), Value: raw}) == nil {
