@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -208,14 +207,4 @@ func (b *baseline) checkSums(ctx context.Context, n int) error {
 		return fmt.Errorf("baseline: money was not conserved: %d, %d", gold, faction)
 	}
 	return nil
-}
-
-// databaseURL replaces the name of the database.
-func databaseURL(dsn, name string) string {
-	at := strings.LastIndexByte(dsn, '/')
-	rest := dsn[at+1:]
-	if q := strings.IndexByte(rest, '?'); q >= 0 {
-		return dsn[:at+1] + name + rest[q:]
-	}
-	return dsn[:at+1] + name
 }

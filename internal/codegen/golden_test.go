@@ -213,8 +213,8 @@ func TestSteps(t *testing.T) {
 		}
 	}
 	// The compiler checks the types of results.
-	var _ txn.TypedStep[*payload.Out] = foreign.CounterAdd("c", &payload.In{})
-	var _ txn.TypedStep[*wrapperspb.Int64Value] = foreign.CounterReset("c", &emptypb.Empty{})
+	_ = []txn.TypedStep[*payload.Out]{foreign.CounterAdd("c", &payload.In{})}
+	_ = []txn.TypedStep[*wrapperspb.Int64Value]{foreign.CounterReset("c", &emptypb.Empty{})}
 }
 
 func TestDefinitionCallsTheHandler(t *testing.T) {

@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string) error {
 	case flags.NArg() == 1 && flags.Arg(0) == "verify":
 		return verify(ctx)
 	default:
-		return errors.New("usage: protogen all | verify | -I DIR -plugin PROGRAM:OUTDIR[:PARAMETER] file.proto ...")
+		return errors.New("usage: protogen all | verify | -I DIR -plugin PROGRAM:OUTDIR[:PARAMETER] FILE.proto [FILE.proto...]")
 	}
 }
 

@@ -33,10 +33,9 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	start, out := time.Now(), &recorder{ResponseWriter: w}
 	defer s.logHTTP(out, r, start)
 	defer func() {
-		p := recover()
-		switch {
-		case p == nil:
-		case p == http.ErrAbortHandler: //nolint:errorlint // compared by identity in net/http, too
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler: //nolint:errorlint // compared by identity in net/http, too
 			panic(p)
 		default:
 			st := s.panicked(r.Context(), r.Method+" "+r.URL.Path, p)

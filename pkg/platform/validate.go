@@ -25,7 +25,7 @@ const (
 // Validate reports everything that is wrong, as Faults. Addresses of servers
 // may be missing, since flags and embedded servers supply them; see
 // CheckServers.
-func (c Config) Validate() error { return Faults(c.WithDefaults().faults()).orNil() }
+func (c Config) Validate() error { return c.WithDefaults().faults().orNil() }
 
 // CheckServers reports the addresses that are needed to reach real servers and
 // are missing, as Faults.

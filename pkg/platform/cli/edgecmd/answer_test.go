@@ -151,12 +151,14 @@ func refusal(t *testing.T, c codes.Code, message string, details ...protoadapt.M
 func TestExitCodes(t *testing.T) {
 	s := serve(t, rpg())
 	for c := codes.Canceled; c <= codes.Unauthenticated; c++ {
-		want := 3
+		var want int
 		switch c {
 		case codes.Unavailable, codes.DeadlineExceeded:
 			want = 4
 		case codes.Internal, codes.Unknown, codes.DataLoss, codes.Canceled:
 			want = 1
+		default:
+			want = 3
 		}
 		s.answer = func(string, proto.Message) (proto.Message, error) { return nil, status.Error(c, "no") }
 		o := s.run(t, rpg(), "read", "player", "id=p")
