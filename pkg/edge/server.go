@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -22,6 +23,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
 )
 
 // Server serves services over gRPC and HTTP. Its methods are safe for
@@ -111,11 +114,11 @@ func (s *Server) Run(ctx context.Context) error {
 	var listen net.ListenConfig
 	httpListener, err := listen.Listen(ctx, "tcp", s.cfg.HTTPAddr)
 	if err != nil {
-		return fmt.Errorf("edge: HTTP address: %w", err)
+		return cannotListen("HTTP", err)
 	}
 	grpcListener, err := listen.Listen(ctx, "tcp", s.cfg.GRPCAddr)
 	if err != nil {
-		return errors.Join(fmt.Errorf("edge: gRPC address: %w", err), httpListener.Close())
+		return errors.Join(cannotListen("gRPC", err), httpListener.Close())
 	}
 	pipe := bufconn.Listen(256 << 10)
 	conn, err := s.connect(ctx, pipe)
@@ -165,6 +168,15 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("edge: %w", err)
 	}
 	return nil
+}
+
+// cannotListen says why an address cannot be served.
+func cannotListen(what string, err error) error {
+	hint := ""
+	if errors.Is(err, syscall.EADDRINUSE) {
+		hint = "; is another edge running there? Choose another address, or port 0 for a free one"
+	}
+	return txn.Errorf(txn.CodeFailedPrecondition, "edge: %s address: %w%s", what, err, hint)
 }
 
 // connect opens the gateway's connection to the inner server.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -16,7 +17,7 @@ func supervise(ctx context.Context, logger *slog.Logger, name string, run func(c
 		began := time.Now()
 		err := run(ctx)
 		if ctx.Err() != nil {
-			if err != nil {
+			if err != nil && !errors.Is(err, context.Canceled) {
 				logger.Warn("a part did not stop cleanly", "part", name, "error", err)
 			}
 			return
