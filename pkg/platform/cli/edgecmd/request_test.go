@@ -31,6 +31,8 @@ func TestRequests(t *testing.T) {
 			`{"lhs":{"character_id":"A","currency":{"gold":"5"}},"rhs":{"character_id":"B","currency":{"faction_0":"3"}}}`},
 		{"trade lhs.character_id=A lhs.currency.gold=5", "Trade", `{"lhs":{"character_id":"A","currency":{"gold":"5"}}}`},
 		{`trade lhs={"character_id":"A"} rhs={"characterId":"B"}`, "Trade", `{"lhs":{"character_id":"A"},"rhs":{"character_id":"B"}}`},
+		{"trade lhs=A rhs=B mode=TRADE_MODE_SAGA", "Trade", `{"lhs":{"character_id":"A"},"rhs":{"character_id":"B"},"mode":"TRADE_MODE_SAGA"}`},
+		{"trade lhs=A rhs=B mode=saga", "Trade", `{"lhs":{"character_id":"A"},"rhs":{"character_id":"B"},"mode":"TRADE_MODE_SAGA"}`},
 		// The mask has what is given, not what identifies.
 		{"update player id=p active=false", "UpdatePlayer", `{"player":{"id":"p"},"update_mask":"active"}`},
 		{"update player id=p username=x limits_id=", "UpdatePlayer", `{"player":{"id":"p","username":"x"},"update_mask":"username,limitsId"}`},
@@ -90,7 +92,7 @@ func sameJSON(t *testing.T, a, b string) bool {
 func TestFaults(t *testing.T) {
 	const player = "id, username, active, limits_id"
 	const trade = "lhs, lhs.character_id, lhs.currency.gold, lhs.currency.faction_0, lhs.currency.faction_1, lhs.currency.faction_2, lhs.items, " +
-		"rhs, rhs.character_id, rhs.currency.gold, rhs.currency.faction_0, rhs.currency.faction_1, rhs.currency.faction_2, rhs.items"
+		"rhs, rhs.character_id, rhs.currency.gold, rhs.currency.faction_0, rhs.currency.faction_1, rhs.currency.faction_2, rhs.items, mode"
 	const lhs = "lhs, lhs.character_id, lhs.currency.gold, lhs.currency.faction_0, lhs.currency.faction_1, lhs.currency.faction_2, lhs.items"
 	game, things := rpg(), labService(t)
 	s, l := serve(t, game), serve(t, things)

@@ -88,6 +88,21 @@ func enumNames(ed protoreflect.EnumDescriptor) []string {
 	return names
 }
 
+// enumPrefix returns the length of what all names begin with, up to an
+// underscore: the name of the enum, by the usual style.
+func enumPrefix(names []string) int {
+	if len(names) < 2 {
+		return 0
+	}
+	common := names[0]
+	for _, name := range names[1:] {
+		for !strings.HasPrefix(name, common) {
+			common = common[:len(common)-1]
+		}
+	}
+	return strings.LastIndexByte(common, '_') + 1
+}
+
 // fieldNames lists what a request takes.
 func fieldNames(md protoreflect.MessageDescriptor) string {
 	var names []string
@@ -353,8 +368,9 @@ func scalar(fd protoreflect.FieldDescriptor, value string) (protoreflect.Value, 
 		return none, fmt.Errorf("%q is not allowed; allowed are true, false", value)
 	case protoreflect.EnumKind:
 		names := enumNames(fd.Enum())
+		prefix := enumPrefix(names)
 		for i, name := range names {
-			if strings.EqualFold(name, value) {
+			if strings.EqualFold(name, value) || strings.EqualFold(name[prefix:], value) {
 				return protoreflect.ValueOfEnum(fd.Enum().Values().Get(i).Number()), nil
 			}
 		}
