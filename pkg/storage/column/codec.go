@@ -14,6 +14,9 @@ type Codec struct {
 	newMessage func() proto.Message
 	desc       protoreflect.MessageDescriptor
 	fields     []protoreflect.FieldDescriptor
+	// planned has the fields whose JSON is made without protojson; fd is nil for
+	// the others.
+	planned []plannedField
 }
 
 // NewCodec returns the codec for the fields with the given numbers, in the
@@ -28,7 +31,26 @@ func NewCodec(newMessage func() proto.Message, numbers ...protowire.Number) *Cod
 		}
 		c.fields = append(c.fields, fd)
 	}
+	c.plan()
 	return c
+}
+
+func (c *Codec) plan() {
+	known := plans{}
+	c.planned = make([]plannedField, len(c.fields))
+	for i, fd := range c.fields {
+		if Type(fd) == JSONB {
+			if f, ok := known.field(fd); ok {
+				c.planned[i] = f
+			}
+		}
+	}
+	known.settle()
+	for i, f := range c.planned {
+		if f.message != nil && !f.message.plain {
+			c.planned[i] = plannedField{}
+		}
+	}
 }
 
 // Encode returns one value per column: string, bool, int32, int64, float32,
@@ -47,7 +69,7 @@ func (c *Codec) Encode(m proto.Message) ([]any, error) {
 		}
 		var err error
 		if Type(fd) == JSONB {
-			row[i], err = encodeJSON(r, fd)
+			row[i], err = encodeJSON(r, fd, &c.planned[i])
 		} else {
 			row[i], err = encodeScalar(fd, r.Get(fd))
 		}

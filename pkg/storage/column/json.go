@@ -21,12 +21,17 @@ const (
 )
 
 // encodeJSON returns the JSON text of a message, list or map field.
-func encodeJSON(r protoreflect.Message, fd protoreflect.FieldDescriptor) ([]byte, error) {
+func encodeJSON(r protoreflect.Message, fd protoreflect.FieldDescriptor, f *plannedField) ([]byte, error) {
 	if !r.Has(fd) { // an empty list or map
 		if fd.IsMap() {
 			return []byte("{}"), nil
 		}
 		return []byte("[]"), nil
+	}
+	if f.fd != nil {
+		if text, ok := f.appendField(make([]byte, 0, 64), r.Get(fd), 0); ok && storable(text) {
+			return text, nil
+		}
 	}
 	// The field alone, in a message of its own, so that the JSON and the wire
 	// format of lists and maps come for free.
@@ -57,10 +62,16 @@ func jsonOf(alone protoreflect.Message) []byte {
 	}
 	text := compact.Bytes() // {"name":…}
 	_, text, ok := bytes.Cut(text[:len(text)-1], []byte(`":`))
-	if !ok || bytes.Contains(text, []byte(`\u0000`)) || depth(text) > maxDepth || wireForm(text) != nil {
+	if !ok || !storable(text) {
 		return nil
 	}
 	return text
+}
+
+// storable says whether PostgreSQL takes a JSON text, and whether it could not
+// be taken for the wire form.
+func storable(text []byte) bool {
+	return !bytes.Contains(text, []byte(`\u0000`)) && depth(text) <= maxDepth && wireForm(text) == nil
 }
 
 // depth returns how deep the objects and arrays of a JSON text nest.
