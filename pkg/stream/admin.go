@@ -260,6 +260,10 @@ func (a *Admin) locate(ctx context.Context, tps []TopicPartition) error {
 }
 
 func (a *Admin) offsets(ctx context.Context, tps []TopicPartition, spec kafka.OffsetSpec) (map[TopicPartition]int64, error) {
+	return a.offsetsAt(ctx, tps, spec, kafka.IsolationLevelReadUncommitted)
+}
+
+func (a *Admin) offsetsAt(ctx context.Context, tps []TopicPartition, spec kafka.OffsetSpec, level kafka.IsolationLevel) (map[TopicPartition]int64, error) {
 	if err := a.locate(ctx, tps); err != nil {
 		return nil, err
 	}
@@ -268,7 +272,7 @@ func (a *Admin) offsets(ctx context.Context, tps []TopicPartition, spec kafka.Of
 		ask[tp] = spec
 	}
 	for {
-		out, err := a.offsetsOnce(ctx, ask)
+		out, err := a.offsetsOnce(ctx, ask, level)
 		if err == nil {
 			return out, nil
 		}
@@ -296,9 +300,9 @@ func leaderMoves(e kafka.Error) bool {
 	}
 }
 
-func (a *Admin) offsetsOnce(ctx context.Context, ask map[kafka.TopicPartition]kafka.OffsetSpec) (map[TopicPartition]int64, error) {
+func (a *Admin) offsetsOnce(ctx context.Context, ask map[kafka.TopicPartition]kafka.OffsetSpec, level kafka.IsolationLevel) (map[TopicPartition]int64, error) {
 	results, err := a.a.ListOffsets(ctx, ask, kafka.SetAdminRequestTimeout(timeout(ctx)),
-		kafka.SetAdminIsolationLevel(kafka.IsolationLevelReadUncommitted))
+		kafka.SetAdminIsolationLevel(level))
 	if err != nil {
 		return nil, err
 	}

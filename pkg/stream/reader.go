@@ -75,7 +75,12 @@ func (r *Reader) ReadTo(ctx context.Context, tp TopicPartition, from int64, fn f
 	if err != nil {
 		return 0, err
 	}
-	end := ends[tp]
+	return r.ReadUntil(ctx, tp, from, ends[tp], fn)
+}
+
+// ReadUntil is ReadTo with an end that is known, for example the last stable
+// offset, up to which nothing has to be waited for.
+func (r *Reader) ReadUntil(ctx context.Context, tp TopicPartition, from, end int64, fn func(Record) error) (int64, error) {
 	if end == 0 || from >= end {
 		return end, nil
 	}
