@@ -96,9 +96,19 @@ func (w *world) start(t *testing.T, roles node.Roles) (n *node.Node, stop func()
 
 func (w *world) startApplication(t *testing.T, app node.Application, roles node.Roles) (n *node.Node, stop func()) {
 	t.Helper()
-	n, err := node.New(node.Config{Application: app, Platform: w.cfg, Roles: roles, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	n, stop, err := w.startConfig(t, node.Config{Application: app, Platform: w.cfg, Roles: roles})
 	if err != nil {
 		t.Fatal(err)
+	}
+	return n, stop
+}
+
+func (w *world) startConfig(t *testing.T, cfg node.Config) (n *node.Node, stop func(), err error) {
+	t.Helper()
+	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	n, err = node.New(cfg)
+	if err != nil {
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -123,7 +133,7 @@ func (w *world) startApplication(t *testing.T, app node.Application, roles node.
 	case <-time.After(time.Minute):
 		t.Fatal("not ready")
 	}
-	return n, stop
+	return n, stop, nil
 }
 
 // client returns a client of the node's edge.

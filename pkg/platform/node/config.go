@@ -23,6 +23,12 @@ type Config struct {
 	// Platform is the platform file, with the addresses of all servers.
 	Platform platform.Config
 	Roles    Roles
+	// Concerns are those that the processor and the storage workers of the node
+	// serve, each with the Concerns of its unique fields. Empty: all.
+	Concerns []string
+	// Targets are the storage targets that the storage workers of the node write
+	// to. Empty: all.
+	Targets []string
 	// SessionTimeout is how long a group member may be silent before others
 	// take over. Default 6 s.
 	SessionTimeout time.Duration
@@ -48,7 +54,7 @@ func (c Config) WithDefaults() Config {
 
 // Validate reports every fault of the configuration.
 func (c Config) Validate() error {
-	faults := []error{c.Application.Validate(), c.Platform.Validate(), c.Platform.CheckServers()}
+	faults := []error{c.Application.Validate(), c.Platform.Validate(), c.checkServers(), c.checkSelection()}
 	if c.Roles == (Roles{}) {
 		faults = append(faults, errors.New("no role to run"))
 	}
@@ -63,7 +69,7 @@ func (c Config) Validate() error {
 
 // log returns how to reach the brokers.
 func (c Config) log() stream.Config {
-	return Stream(c.Platform, c.Application.Name, c.Logger)
+	return Stream(c.Platform, clientID(c.Application.Name), c.Logger)
 }
 
 // Stream returns the configuration of Kafka clients that a platform file leads

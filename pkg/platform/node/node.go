@@ -39,7 +39,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, txn.Errorf(txn.CodeInvalidArgument, "%w", err)
 	}
 	n := &Node{cfg: cfg, targets: map[string]*postgres.Target{}, configs: newConfigs(), ready: make(chan struct{})}
-	for _, t := range cfg.Platform.WithDefaults().Storage.Targets {
+	for _, t := range cfg.usedTargets() {
 		target, err := postgres.Open(postgres.Config{DSN: t.DSN, Mappings: cfg.Application.Mappings(), Logger: cfg.Logger.With("target", t.Name)})
 		if err != nil {
 			n.closeTargets()

@@ -55,7 +55,7 @@ func (n *Node) runProcessor(ctx context.Context, router *platform.Router) error 
 		ConfigSet:      n.configs.now.Load,
 		Logger:         n.cfg.Logger,
 	}
-	for _, c := range n.cfg.Application.AllConcerns() {
+	for _, c := range n.cfg.usedConcerns() {
 		name := c.Definition.Name
 		cfg.Concerns = append(cfg.Concerns, concern.Served{
 			Definition: c.Definition,

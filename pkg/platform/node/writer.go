@@ -15,13 +15,13 @@ type writer struct {
 	now             atomic.Pointer[storage.Writer]
 }
 
-// addWriters makes the writers of all targets, in the order of the platform
-// file.
+// addWriters makes the writers of the node's targets, in the order of the
+// platform file.
 func (n *Node) addWriters(router *platform.Router) {
 	names := router.Names()
 	var writers []*writer
-	for _, t := range n.cfg.Platform.WithDefaults().Storage.Targets {
-		for _, c := range n.cfg.Application.AllConcerns() {
+	for _, t := range n.cfg.writtenTargets() {
+		for _, c := range n.cfg.usedConcerns() {
 			name := c.Definition.Name
 			writers = append(writers, &writer{concern: name, target: t.Name, cfg: storage.WriterConfig{
 				Stream: n.cfg.log(), Group: names.StorageGroup(name, t.Name), Concern: name, Generation: names.Generation(name),
