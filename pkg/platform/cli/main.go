@@ -60,14 +60,16 @@ func prefixed(name string, err error) string {
 // New returns the program's command line.
 func New(app node.Application) *cobra.Command {
 	root := newRoot(app.Name, app.Name+" on Rocketcycle, a stream transaction platform", longHelp(app.Name))
-	root.AddCommand(newRun(app), newPlatform(app), newDatabase(app))
+	root.AddCommand(newRun(app), newProcess(app), newStorage(app), newPlatform(app), newDatabase(app))
 	if len(app.ConfigConcerns) > 0 {
 		root.AddCommand(newConfig(app))
 	}
-	if app.Service != nil {
-		root.AddCommand(edgecmd.New(edgecmd.Config{
-			App: app.Name, Service: app.Service, OpenAPI: app.OpenAPI, Examples: app.Examples, DefaultAddr: platform.DefaultGRPCAddr,
-		}))
+	edge := newEdge(app)
+	if app.Services != nil {
+		addEdgeServe(edge, app)
+	}
+	if edge.HasSubCommands() {
+		root.AddCommand(edge)
 	}
 	root.AddCommand(newTransactions(app))
 	root.AddCommand(app.Commands...)
@@ -99,6 +101,8 @@ With servers of your own:
   APP platform update -f FILE    make topics, publish the configuration
   APP db migrate -f FILE         make tables
   APP run -f FILE
+
+Or each role alone, as often as needed: APP process, APP storage, APP edge serve.
 
 Servers are named by the platform file, by flags, or by the variables
 `+platform.EnvKafkaBootstrap+` and `+platform.EnvPostgresDSN+`.`, "APP", name)

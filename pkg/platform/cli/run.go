@@ -31,21 +31,57 @@ type runFlags struct {
 	grpc      string
 	readyFile string
 	seedFile  string
+	runner    string
 	session   time.Duration
+}
+
+// addAddresses adds the flags that say where an edge serves.
+func (f *runFlags) addAddresses(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.http, "http", "", "where to serve HTTP; port 0 picks a free one (default: the file, "+platform.DefaultHTTPAddr+")")
+	flags.StringVar(&f.grpc, "grpc", "", "where to serve gRPC (default: the file, "+platform.DefaultGRPCAddr+")")
+}
+
+// override applies the flags that say where an edge serves.
+func (f *runFlags) override(cfg *platform.Config) {
+	cfg.Edge.HTTP, cfg.Edge.GRPC = firstOf(f.http, cfg.Edge.HTTP), firstOf(f.grpc, cfg.Edge.GRPC)
+}
+
+// dropReadyFile removes a ready file of the past: it would tell the wrong
+// addresses.
+func (f *runFlags) dropReadyFile() error {
+	if f.readyFile == "" {
+		return nil
+	}
+	if err := os.Remove(f.readyFile); err != nil && !os.IsNotExist(err) {
+		return usagef("--ready-file: %w", err)
+	}
+	return nil
+}
+
+// useOwnServers makes a configuration use a broker and a database that the
+// program has started itself.
+func useOwnServers(cfg *platform.Config, bootstrap, dsn string) {
+	cfg.Kafka.Bootstrap, cfg.Kafka.Extra = bootstrap, nil
+	cfg.Storage.Targets = []platform.Target{{Name: "main", Type: platform.TypePostgres, Role: platform.RolePrimary, DSN: dsn}}
 }
 
 func newRun(app node.Application) *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Run processors, storage workers and an edge in one process",
-		Long: `Run processors, storage workers and an edge in one process.
+		Short: "Run processors, storage workers and an edge",
+		Long: `Run processors, storage workers and an edge, in one process.
 
 With --embedded it brings its own Kafka-compatible broker and its own PostgreSQL,
 and keeps both in --data-dir; nothing else has to be installed. Without, it uses
 the servers that the platform file, flags or variables name, whose topics and
 tables "platform update" and "db migrate" have made. Started several times
 against the same servers, the processes share the work.
+
+With --runner process each role is a process of its own, a child of this one, that
+is started again when it ends; their output has the role in front. They are the
+commands "process", "storage" and "edge serve", which can be started alone, too.
 
 When everything serves, one line that begins with "ready" has all addresses. An
 interrupt finishes what was accepted; a second one ends at once.`,
@@ -62,8 +98,9 @@ interrupt finishes what was accepted; a second one ends at once.`,
 	flags.StringVar(&f.dataDir, "data-dir", "."+app.Name, "with --embedded: where broker and database keep their data")
 	flags.StringVar(&f.kafkaAddr, "kafka-listen", "127.0.0.1:0", "with --embedded: where the broker listens; port 0 picks a free one")
 	flags.BoolVar(&f.update, "update", false, "first do what \"platform update\" and \"db migrate\" do (always with --embedded)")
-	flags.StringVar(&f.http, "http", "", "where to serve HTTP; port 0 picks a free one (default: the file, "+platform.DefaultHTTPAddr+")")
-	flags.StringVar(&f.grpc, "grpc", "", "where to serve gRPC (default: the file, "+platform.DefaultGRPCAddr+")")
+	f.addAddresses(cmd)
+	flags.StringVar(&f.runner, "runner", runnerRoutine, "routine: all roles in this process; process: a child for each")
+	_ = cmd.RegisterFlagCompletionFunc("runner", cobra.FixedCompletions([]string{runnerRoutine, runnerProcess}, cobra.ShellCompDirectiveNoFileComp))
 	flags.StringVar(&f.readyFile, "ready-file", "", "write all addresses to this file, as JSON, once everything serves")
 	flags.StringVar(&f.seedFile, "seed-file", "", "before that, send the requests in this file, one JSON object a line:\n{\"rpc\":\"CreatePlayer\",\"request\":{…}}; what exists already is left alone")
 	flags.DurationVar(&f.session, "session-timeout", 6*time.Second, "how long a process may be silent before others take over its partitions")
@@ -84,10 +121,11 @@ func run(ctx context.Context, app node.Application, f runFlags, out, errOut io.W
 	if err != nil {
 		return err
 	}
-	if f.readyFile != "" { // a stale one would tell the wrong addresses
-		if err := os.Remove(f.readyFile); err != nil && !os.IsNotExist(err) {
-			return usagef("--ready-file: %w", err)
-		}
+	if f.runner != runnerRoutine && f.runner != runnerProcess {
+		return usagef("--runner: %q is not allowed; allowed are %s, %s", f.runner, runnerRoutine, runnerProcess)
+	}
+	if err := f.dropReadyFile(); err != nil {
+		return err
 	}
 	seeds, err := readSeeds(app, f.seedFile)
 	if err != nil {
@@ -97,12 +135,7 @@ func run(ctx context.Context, app node.Application, f runFlags, out, errOut io.W
 	if err != nil {
 		return err
 	}
-	if f.http != "" {
-		cfg.Edge.HTTP = f.http
-	}
-	if f.grpc != "" {
-		cfg.Edge.GRPC = f.grpc
-	}
+	f.override(&cfg)
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -115,8 +148,7 @@ func run(ctx context.Context, app node.Application, f runFlags, out, errOut io.W
 			return interrupted(ctx, err)
 		}
 		defer func() { err = errors.Join(err, servers.stop()) }()
-		cfg.Kafka.Bootstrap, cfg.Kafka.Extra = servers.broker.Bootstrap(), nil
-		cfg.Storage.Targets = []platform.Target{{Name: "main", Type: platform.TypePostgres, Role: platform.RolePrimary, DSN: servers.database.DSN()}}
+		useOwnServers(&cfg, servers.broker.Bootstrap(), servers.database.DSN())
 	}
 	if err := cfg.CheckServers(); err != nil {
 		return err
@@ -126,7 +158,14 @@ func run(ctx context.Context, app node.Application, f runFlags, out, errOut io.W
 			return interrupted(ctx, err)
 		}
 	}
-	return serve(ctx, app, cfg, f, seeds, logger, out)
+	s := served{
+		app: app, cfg: cfg, flags: f, seeds: seeds, out: out,
+		node: node.Config{Application: app, Platform: cfg, Roles: node.AllRoles(), SessionTimeout: f.session, Logger: logger},
+	}
+	if f.runner == runnerProcess {
+		return runChildren(ctx, s, errOut)
+	}
+	return serve(ctx, s)
 }
 
 // interrupted returns what to say of a failure to start: nothing, if the start
@@ -156,10 +195,26 @@ func prepare(ctx context.Context, app node.Application, cfg platform.Config, log
 	return nil
 }
 
-func serve(ctx context.Context, app node.Application, cfg platform.Config, f runFlags, seeds []seed, logger *slog.Logger, out io.Writer) error {
-	n, err := node.New(node.Config{
-		Application: app, Platform: cfg, Roles: node.AllRoles(), SessionTimeout: f.session, Logger: logger,
-	})
+// served is what a process serves.
+type served struct {
+	app   node.Application
+	cfg   platform.Config
+	flags runFlags
+	seeds []seed
+	node  node.Config
+	out   io.Writer
+	// role is the only one of the process, "" for all.
+	role string
+}
+
+// Values of --runner.
+const (
+	runnerRoutine = "routine"
+	runnerProcess = "process"
+)
+
+func serve(ctx context.Context, s served) error {
+	n, err := node.New(s.node)
 	if err != nil {
 		return err
 	}
@@ -174,24 +229,43 @@ func serve(ctx context.Context, app node.Application, cfg platform.Config, f run
 		return <-done
 	case <-n.Ready():
 	}
-	fail := func(err error) error {
+	if err := s.announce(ctx, Addresses{HTTP: n.HTTPAddr(), GRPC: n.GRPCAddr()}); err != nil {
 		stop()
 		return errors.Join(err, <-done)
 	}
-	if err := sendSeeds(ctx, app, n.GRPCAddr(), seeds); err != nil {
-		return fail(err)
+	return <-done
+}
+
+// announce sends the seeds and says that everything serves.
+func (s *served) announce(ctx context.Context, at Addresses) error {
+	if err := sendSeeds(ctx, s.app, at.GRPC, s.seeds); err != nil {
+		return err
 	}
-	primary, _ := cfg.Primary()
-	at := Addresses{HTTP: n.HTTPAddr(), GRPC: n.GRPCAddr(), Kafka: cfg.Kafka.Bootstrap, Postgres: primary.DSN, PID: os.Getpid()}
-	if f.readyFile != "" {
-		if err := writeReady(f.readyFile, at); err != nil {
-			return fail(err)
+	at.Kafka, at.PID = s.cfg.Kafka.Bootstrap, os.Getpid()
+	if s.role != roleEdge {
+		primary, _ := s.cfg.Primary()
+		at.Postgres = primary.DSN
+	}
+	if s.flags.readyFile != "" {
+		if err := writeReady(s.flags.readyFile, at); err != nil {
+			return err
 		}
 	}
-	if _, err := fmt.Fprintf(out, "ready http=%s grpc=%s kafka=%s postgres=%s\n", at.HTTP, at.GRPC, at.Kafka, postgres.Redact(at.Postgres)); err != nil {
-		return fail(err)
+	_, err := fmt.Fprintln(s.out, readyLine(s.role, at))
+	return err
+}
+
+// readyLine has no passwords.
+func readyLine(role string, at Addresses) string {
+	line := "ready"
+	for _, part := range [][2]string{
+		{"role", role}, {"http", at.HTTP}, {"grpc", at.GRPC}, {"kafka", at.Kafka}, {"postgres", postgres.Redact(at.Postgres)},
+	} {
+		if part[1] != "" {
+			line += " " + part[0] + "=" + part[1]
+		}
 	}
-	return <-done
+	return line
 }
 
 // writeReady puts the file in place at once, so that nobody reads half of it.
