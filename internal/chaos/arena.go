@@ -21,6 +21,7 @@ type arena struct {
 	site site
 	// directKafka and directDSN lead to the servers, not through a proxy.
 	directKafka, directDSN string
+	processes              []*process
 }
 
 // newArena makes topics and tables.
@@ -57,7 +58,9 @@ func (a *arena) launch(name string, roles node.Roles, change ...func(*site)) *pr
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return launch(a.t, name, envChild+"="+string(text))
+	p := launch(a.t, name, envChild+"="+string(text))
+	a.processes = append(a.processes, p)
+	return p
 }
 
 // throughKafka returns a proxy to the brokers, and what makes a process use it.

@@ -265,8 +265,12 @@ func memory(t *testing.T) {
 	l.start()
 	l.succeed(50)
 	const bulks = 12
-	if err := more(a, edge, bulks, 100); err != nil {
-		t.Fatal(err)
+	for i := range bulks {
+		if _, err := call(t.Context(), edge.connect(), []step{{
+			Concern: list, Key: fmt.Sprintf("bulk%d", i), Command: txn.CommandCreate, Entry: firstEntry(list),
+		}}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.Shutdown(); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ func scenarios() []scenario {
 		{"memory", false, memory},
 		{"storm", false, storm},
 		{"poison", true, poison},
+		{"blocked", false, blocked},
 		{"duplicates", true, duplicates},
 		{"overload", true, overload},
 		{"clocks", false, clocks},

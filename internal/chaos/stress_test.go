@@ -134,6 +134,42 @@ func poison(t *testing.T) {
 	l.verify(a, 100, edge)
 }
 
+// blocked: a handler never returns. Its worker stands still and says so; others
+// go on; a new process goes on where the deadline has passed.
+func blocked(t *testing.T) {
+	a := shared(t)
+	edge := a.launch("edge", edger)
+	a.launch("storage", storer)
+	a.launch("processor-1", processor).await()
+	a.launch("processor-2", processor).await()
+	l := newLoad(t, *seed, edge)
+	l.create()
+	l.start()
+	l.succeed(30)
+	var stuck *process
+	_, err := call(t.Context(), edge.connect(), []step{{Concern: counter, Key: key(0), Command: commandBlock}})
+	if code := status.Code(err); code != codes.DeadlineExceeded {
+		t.Errorf("a handler that does not return: %v, want %v", err, codes.DeadlineExceeded)
+	}
+	eventually(t, "somebody is told", func() error {
+		for _, p := range a.processes {
+			if p.says("a handler does not come back") && p.says("command=Block") {
+				stuck = p
+				return nil
+			}
+		}
+		return fmt.Errorf("nothing is said")
+	})
+	l.succeed(10) // on partitions of the other one
+	began := time.Now()
+	stuck.kill()
+	a.launch("processor-3", processor).await()
+	recovery := l.succeed(30)
+	t.Logf("after the process was killed operations succeed within %v; all partitions are served after %v", recovery.Round(10*time.Millisecond), time.Since(began).Round(10*time.Millisecond))
+	l.stop()
+	l.verify(a, 70, edge)
+}
+
 // duplicates sends every operation several times with an idempotency key: at the
 // same time, through two edges, and again after processes were killed.
 func duplicates(t *testing.T) {

@@ -40,6 +40,8 @@ type engineConfig struct {
 	// kept for claimWindowMs.
 	claimBytes, claimWindowMs int64
 	logger                    *slog.Logger
+	// watchdog is told of handlers; nil: nobody is.
+	watchdog *watchdog
 	// holdsOff switches isolation off, to show that a test would notice.
 	holdsOff bool
 }

@@ -169,6 +169,8 @@ func (e *engine) step(
 			err = txn.Errorf(txn.CodeInternal, "the handler of %s panicked; the transaction is in the error topic", c.name)
 		}
 	}()
+	e.cfg.watchdog.begin(ctx, c.name)
+	defer e.cfg.watchdog.end()
 	return c.run(ctx, instance, s.GetPayload(), func(payload proto.Message) error {
 		return txn.ApplyInputs(payload, s.GetInputs(), results)
 	})

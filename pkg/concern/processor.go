@@ -217,6 +217,8 @@ type Status struct {
 	// their number.
 	CacheBytes, PinnedBytes int64
 	Instances               int
+	// Blocked is the number of workers whose handler has not come back for 10 s.
+	Blocked int
 	// KafkaTransactions committed and Aborted, and the input records of the
 	// former; Renewals counts new producers.
 	KafkaTransactions, Aborted, Records, Renewals uint64
@@ -242,6 +244,9 @@ func (p *Processor) Status() Status {
 		sum.Aborted += s.Aborted
 		sum.Records += s.Records
 		sum.Renewals += s.Renewals
+		if w.watchdog.blocked.Load() {
+			sum.Blocked++
+		}
 	}
 	return sum
 }

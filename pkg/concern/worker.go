@@ -43,6 +43,7 @@ type worker struct {
 	joined     atomic.Bool // the group has given it its share
 	counts     Status
 	past       Stats // of engines thrown away
+	watchdog   watchdog
 
 	// restores under way, by process partition.
 	restoring map[stream.TopicPartition]context.CancelFunc
@@ -83,7 +84,7 @@ func (w *worker) newEngine() *engine {
 		cacheBytes: w.cfg.CacheBytes / n, overlayBytes: w.cfg.OverlayBytes / n,
 		stateRecords: w.cfg.StateRecords, logger: w.cfg.Logger,
 		claimBytes: w.cfg.IdempotencyBytes, claimWindowMs: w.cfg.IdempotencyWindow.Milliseconds(),
-		holdsOff: w.cfg.holdsOff,
+		holdsOff: w.cfg.holdsOff, watchdog: &w.watchdog,
 	})
 }
 
@@ -129,6 +130,7 @@ func (w *worker) run(ctx context.Context) (err error) {
 		defer w.wg.Done()
 		w.followWatermarks(base)
 	}()
+	w.wg.Go(func() { w.watchdog.watch(base, w.cfg.Logger, handlerPatience) })
 	for ctx.Err() == nil {
 		if err := w.turn(ctx); err != nil {
 			return fmt.Errorf("processor: %w", err)
