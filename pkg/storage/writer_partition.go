@@ -11,8 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
+	"github.com/rocketcycle/rocketcycle/internal/changewire"
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
@@ -39,8 +38,7 @@ func (p *writerPartition) take(r stream.Record) {
 	if !p.started || p.damage != nil || r.Offset < p.next {
 		return // it will be read again, or has been
 	}
-	c := &rkcyv1.Change{}
-	err := proto.Unmarshal(r.Value, c)
+	c, err := changewire.Unmarshal(r.Value)
 	if err == nil && c.GetKey() == "" {
 		err = errors.New("it has no key")
 	}

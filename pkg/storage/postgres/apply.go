@@ -159,7 +159,7 @@ func (t *Target) queueRows(work *pgx.Batch, batches []storage.Batch) error {
 			return fmt.Errorf("postgres: %w: no mapping for the Concern %q", storage.ErrPermanent, name)
 		}
 		if last[name] == nil {
-			last[name] = map[string]located{}
+			last[name] = make(map[string]located, len(b.Changes))
 		}
 		for j, c := range b.Changes {
 			last[name][c.GetKey()] = located{b, j, c}
@@ -176,7 +176,7 @@ func (t *Target) queueRows(work *pgx.Batch, batches []storage.Batch) error {
 // queue adds the statements for one table, with rows in the order of keys, the
 // order in which every writer locks.
 func (t *table) queue(work *pgx.Batch, last map[string]located) error {
-	var rows []row
+	rows := make([]row, 0, len(last))
 	var gone pgtype.FlatArray[string]
 	size := 0
 	for _, key := range slices.Sorted(maps.Keys(last)) {
@@ -195,7 +195,7 @@ func (t *table) queue(work *pgx.Batch, last map[string]located) error {
 			if err := t.queuePut(work, rows); err != nil {
 				return err
 			}
-			rows, size = nil, 0
+			rows, size = rows[:0], 0 // the parameters are copies
 		}
 		rows = append(rows, r)
 		size += r.bytes
@@ -279,11 +279,11 @@ func (t *table) queueUpsert(work *pgx.Batch, rows []row) error {
 		}
 		args = append(args, a)
 	}
-	versions := make(pgtype.FlatArray[int64], len(rows))
-	times := make(pgtype.FlatArray[time.Time], len(rows))
+	versions := make(cells[pgtype.Int8], len(rows))
+	times := make(cells[pgtype.Timestamptz], len(rows))
 	for i, r := range rows {
-		versions[i] = int64(r.change.change.GetAfter().GetVersion()) //nolint:gosec // checked in encode
-		times[i] = time.UnixMilli(r.change.change.GetEffectiveTimeMs()).UTC()
+		versions[i] = pgtype.Int8{Int64: int64(r.change.change.GetAfter().GetVersion()), Valid: true} //nolint:gosec // checked in encode
+		times[i] = pgtype.Timestamptz{Time: time.UnixMilli(r.change.change.GetEffectiveTimeMs()).UTC(), Valid: true}
 	}
 	args = append(args, versions, times)
 	if t.mapping.Related {

@@ -22,14 +22,29 @@ var arrays = map[string]array{
 	column.Bigint:  {"bigint[]", func(rows []row, c int) (any, error) { return collect(rows, c, toInt8) }},
 	column.Real:    {"real[]", func(rows []row, c int) (any, error) { return collect(rows, c, toFloat4) }},
 	column.Double:  {"double precision[]", func(rows []row, c int) (any, error) { return collect(rows, c, toFloat8) }},
-	column.Bytea:   {"bytea[]", func(rows []row, c int) (any, error) { return collect(rows, c, toBytes) }},
+	column.Bytea:   {"bytea[]", func(rows []row, c int) (any, error) { return flat(collect(rows, c, toBytes)) }},
 	column.JSONB:   {"text[]", func(rows []row, c int) (any, error) { return collect(rows, c, toText) }},
 }
 
+// cells are values of one column as a parameter. pgtype.FlatArray would do, but
+// makes an object of each value.
+type cells[T any] []T
+
+// Dimensions implements pgtype.ArrayGetter.
+func (c cells[T]) Dimensions() []pgtype.ArrayDimension {
+	return []pgtype.ArrayDimension{{Length: int32(len(c)), LowerBound: 1}} //nolint:gosec // a batch
+}
+
+// Index implements pgtype.ArrayGetter.
+func (c cells[T]) Index(i int) any { return &c[i] }
+
+// IndexType implements pgtype.ArrayGetter.
+func (c cells[T]) IndexType() any { return new(T) }
+
 // collect converts one column of all rows. convert sees no nil; the zero value
 // of T stands for NULL.
-func collect[T any](rows []row, c int, convert func(any) (T, bool)) (pgtype.FlatArray[T], error) {
-	out := make(pgtype.FlatArray[T], len(rows))
+func collect[T any](rows []row, c int, convert func(any) (T, bool)) (cells[T], error) {
+	out := make(cells[T], len(rows))
 	for i, r := range rows {
 		v := r.values[c]
 		if v == nil {
@@ -90,4 +105,9 @@ func toBytes(v any) ([]byte, bool) {
 		b = []byte{}
 	}
 	return b, ok
+}
+
+// flat is for what is a pointer in itself.
+func flat[T any](c cells[T], err error) (pgtype.FlatArray[T], error) {
+	return pgtype.FlatArray[T](c), err
 }
