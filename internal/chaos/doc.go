@@ -17,6 +17,6 @@
 //   - package isolation finds no anomaly;
 //   - nothing is held any more, and enough operations succeeded.
 //
-// "make chaos" runs all of it. A plain "go test" runs what is in this package
-// without servers; see options_test.go.
+// "make chaos" runs all of it. A plain "go test" runs the tests that need no
+// servers of their own, which are those of the proxies.
 package chaos
