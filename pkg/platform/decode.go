@@ -7,36 +7,33 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"github.com/rocketcycle/rocketcycle/internal/suggest"
+	"github.com/rocketcycle/rocketcycle/internal/yamltree"
 )
 
 // decoder turns a syntax tree into a Config. The library's own decoder stops
 // at the first fault; a person who edits a file wants to see all of them.
 type decoder struct {
 	source  *source
-	anchors map[string]ast.Node
+	anchors yamltree.Anchors
 	depth   int
 	faults  Faults
 }
 
 // decode fills cfg from YAML, of which JSON is a part.
 func decode(data []byte, file string, cfg *Config) Faults {
-	d := &decoder{source: &source{file: file, at: map[string]position{}}, anchors: map[string]ast.Node{}}
-	tree, err := parser.ParseBytes(data, 0)
+	d := &decoder{source: &source{file: file, at: map[string]yamltree.Place{}}, anchors: yamltree.Anchors{}}
+	roots, err := yamltree.Documents(data)
 	if err != nil {
-		return Faults{syntaxFault(file, err)}
+		f := Fault{File: file, Message: err.Error()}
+		if e, ok := errors.AsType[*yamltree.SyntaxError](err); ok {
+			f.Line, f.Column = e.Line, e.Column
+		}
+		return Faults{f}
 	}
 	cfg.source = d.source
-	var roots []ast.Node
-	for _, doc := range tree.Docs {
-		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
-			roots = append(roots, doc.Body)
-		}
-	}
 	switch len(roots) {
 	case 0:
 		return Faults{d.source.fault("", "the file is empty; at least name and concerns are needed")}
@@ -48,74 +45,30 @@ func decode(data []byte, file string, cfg *Config) Faults {
 	return d.faults
 }
 
-func syntaxFault(file string, err error) Fault {
-	f := Fault{File: file, Message: err.Error()}
-	if y, ok := errors.AsType[yaml.Error](err); ok {
-		f.Message = y.GetMessage()
-		if t := y.GetToken(); t != nil && t.Position != nil {
-			f.Line, f.Column = t.Position.Line, t.Position.Column
-		}
-	}
-	return f
-}
-
 func (d *decoder) fault(n ast.Node, path, format string, args ...any) {
 	f := Fault{File: d.source.file, Path: path, Message: fmt.Sprintf(format, args...)}
-	if at, ok := place(n); ok {
-		f.Line, f.Column = at.line, at.column
+	if at, ok := yamltree.PlaceOf(n); ok {
+		f.Line, f.Column = at.Line, at.Column
 	}
 	d.faults = append(d.faults, f)
 }
 
-func place(n ast.Node) (position, bool) {
-	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && !m.IsFlowStyle {
-		n = m.Values[0].Key
-	}
-	if v, ok := n.(*ast.MappingValueNode); ok {
-		n = v.Key
-	}
-	t := n.GetToken()
-	if t == nil || t.Position == nil {
-		return position{}, false
-	}
-	return position{t.Position.Line, t.Position.Column}, true
-}
-
-// maxAliases bounds how deep aliases and nesting may go.
-const maxNesting = 64
-
-// resolve follows anchors, aliases and tags to the node that holds a value.
+// resolve returns the node that holds a value; nil after a fault.
 func (d *decoder) resolve(n ast.Node, path string) ast.Node {
-	for range maxNesting {
-		switch node := n.(type) {
-		case *ast.AnchorNode:
-			d.anchors[node.Name.GetToken().Value] = node.Value
-			n = node.Value
-		case *ast.AliasNode:
-			name := node.Value.GetToken().Value
-			target, ok := d.anchors[name]
-			if !ok {
-				d.fault(n, path, "alias *%s has no anchor before it", name)
-				return nil
-			}
-			n = target
-		case *ast.TagNode:
-			n = node.Value
-		default:
-			return n
-		}
+	node, err := d.anchors.Resolve(n)
+	if err != nil {
+		d.fault(n, path, "%s", err)
 	}
-	d.fault(n, path, "aliases go in circles")
-	return nil
+	return node
 }
 
 func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
-	if at, ok := place(n); ok {
+	if at, ok := yamltree.PlaceOf(n); ok {
 		if _, known := d.source.at[path]; !known {
 			d.source.at[path] = at
 		}
 	}
-	if d.depth++; d.depth > maxNesting {
+	if d.depth++; d.depth > yamltree.MaxNesting {
 		d.fault(n, path, "nested too deep")
 		return
 	}
@@ -131,7 +84,7 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
 	case reflect.Slice:
 		list, ok := n.(*ast.SequenceNode)
 		if !ok {
-			d.fault(n, path, "%s stands where a list is wanted", kindOf(n))
+			d.fault(n, path, "%s stands where a list is wanted", yamltree.KindOf(n))
 			return
 		}
 		v.Set(reflect.MakeSlice(v.Type(), len(list.Values), len(list.Values)))
@@ -143,20 +96,10 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
 	}
 }
 
-func entries(n ast.Node) ([]*ast.MappingValueNode, bool) {
-	switch m := n.(type) {
-	case *ast.MappingNode:
-		return m.Values, true
-	case *ast.MappingValueNode:
-		return []*ast.MappingValueNode{m}, true
-	}
-	return nil, false
-}
-
 func (d *decoder) object(n ast.Node, v reflect.Value, path string) {
-	list, ok := entries(n)
+	list, ok := yamltree.Entries(n)
 	if !ok {
-		d.fault(n, path, "%s stands where the fields %s are wanted", kindOf(n), strings.Join(fieldNames(v.Type()), ", "))
+		d.fault(n, path, "%s stands where the fields %s are wanted", yamltree.KindOf(n), strings.Join(fieldNames(v.Type()), ", "))
 		return
 	}
 	for _, e := range list {
@@ -171,22 +114,22 @@ func (d *decoder) object(n ast.Node, v reflect.Value, path string) {
 			d.fault(e.Key, at, "there is no such field%s; allowed are %s", suggest.Hint(name, names), strings.Join(names, ", "))
 			continue
 		}
-		d.source.at[at], _ = place(e.Key)
+		d.source.at[at], _ = yamltree.PlaceOf(e.Key)
 		d.value(e.Value, v.Field(i), at)
 	}
 }
 
 func (d *decoder) dictionary(n ast.Node, v reflect.Value, path string) {
-	list, ok := entries(n)
+	list, ok := yamltree.Entries(n)
 	if !ok {
-		d.fault(n, path, "%s stands where settings (name: value) are wanted", kindOf(n))
+		d.fault(n, path, "%s stands where settings (name: value) are wanted", yamltree.KindOf(n))
 		return
 	}
 	v.Set(reflect.MakeMap(v.Type()))
 	for _, e := range list {
 		name := e.Key.GetToken().Value
 		at := path + "." + name
-		d.source.at[at], _ = place(e.Key)
+		d.source.at[at], _ = yamltree.PlaceOf(e.Key)
 		text, ok := d.text(e.Value, at)
 		if !ok {
 			continue
@@ -207,7 +150,7 @@ func (d *decoder) text(n ast.Node, path string) (string, bool) {
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
 		return s.GetToken().Value, true
 	default:
-		d.fault(n, path, "%s stands where a value is wanted", kindOf(s))
+		d.fault(n, path, "%s stands where a value is wanted", yamltree.KindOf(s))
 		return "", false
 	}
 }
@@ -220,7 +163,7 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, path string) {
 	var err error
 	switch target := v.Addr().Interface().(type) {
 	case *string:
-		if kind := kindOf(n); kind != "text" {
+		if kind := yamltree.KindOf(n); kind != "text" {
 			err = fmt.Errorf("%s is %s where text is wanted; put it in quotes if it is meant", text, kind)
 		}
 		*target = text
@@ -240,22 +183,6 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, path string) {
 	if err != nil {
 		d.fault(n, path, "%s", err)
 	}
-}
-
-func kindOf(n ast.Node) string {
-	switch n.(type) {
-	case *ast.StringNode, *ast.LiteralNode:
-		return "text"
-	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		return "a number"
-	case *ast.BoolNode:
-		return "true or false"
-	case *ast.SequenceNode:
-		return "a list"
-	case *ast.MappingNode, *ast.MappingValueNode:
-		return "a set of fields"
-	}
-	return "a " + strings.ToLower(n.Type().String())
 }
 
 func fieldIndex(t reflect.Type, name string) int {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/rocketcycle/rocketcycle/internal/yamltree"
 )
 
 // Fault is one thing that is wrong with a platform file.
@@ -63,10 +65,8 @@ func (f Faults) orNil() error {
 // source remembers where in a file the fields stand.
 type source struct {
 	file string
-	at   map[string]position
+	at   map[string]yamltree.Place
 }
-
-type position struct{ line, column int }
 
 // fault makes a Fault; a field that is missing gets the place of what it is
 // missing in.
@@ -78,10 +78,10 @@ func (s *source) fault(path, format string, args ...any) Fault {
 	f.File = s.file
 	for p := path; ; {
 		if at, ok := s.at[p]; ok {
-			if at == (position{}) {
+			if at == (yamltree.Place{}) {
 				f.File = ""
 			}
-			f.Line, f.Column = at.line, at.column
+			f.Line, f.Column = at.Line, at.Column
 			return f
 		}
 		i := strings.LastIndexAny(p, ".[")
@@ -99,6 +99,6 @@ func (s *source) outside(path string) *source {
 		return nil
 	}
 	c := &source{file: s.file, at: maps.Clone(s.at)}
-	c.at[path] = position{}
+	c.at[path] = yamltree.Place{}
 	return c
 }

@@ -10,11 +10,10 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	yamlparser "github.com/goccy/go-yaml/parser"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rocketcycle/rocketcycle/internal/yamltree"
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
 )
 
@@ -24,7 +23,7 @@ import (
 // .json makes the syntax JSON's. The error is of type platform.Faults and has
 // everything that is wrong.
 func Parse(d Definition, data []byte, file string) ([]proto.Message, error) {
-	p := &parser{file: file, anchors: map[string]ast.Node{}}
+	p := &parser{file: file, anchors: yamltree.Anchors{}}
 	instances, places := p.list(d, data)
 	if instances != nil {
 		p.faults = append(p.faults, d.check(instances, func(i int) platform.Fault { return places[i] })...)
@@ -45,7 +44,7 @@ func (p *parser) list(d Definition, data []byte) (instances []proto.Message, pla
 	}
 	list, ok := p.resolve(root, "").(*ast.SequenceNode)
 	if !ok {
-		p.fault(root, "", "%s stands where the list of all instances of %s is wanted", kindOf(root), d.Name)
+		p.fault(root, "", "%s stands where the list of all instances of %s is wanted", yamltree.KindOf(root), d.Name)
 		return nil, nil
 	}
 	instances = []proto.Message{}
@@ -76,23 +75,14 @@ func (p *parser) root(data []byte) ast.Node {
 			return nil
 		}
 	}
-	tree, err := yamlparser.ParseBytes(data, 0)
+	roots, err := yamltree.Documents(data)
 	if err != nil {
 		f := platform.Fault{File: p.file, Message: err.Error()}
-		if y, ok := errors.AsType[yaml.Error](err); ok {
-			f.Message = y.GetMessage()
-			if t := y.GetToken(); t != nil && t.Position != nil {
-				f.Line, f.Column = t.Position.Line, t.Position.Column
-			}
+		if e, ok := errors.AsType[*yamltree.SyntaxError](err); ok {
+			f.Line, f.Column = e.Line, e.Column
 		}
 		p.faults = append(p.faults, f)
 		return nil
-	}
-	var roots []ast.Node
-	for _, doc := range tree.Docs {
-		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
-			roots = append(roots, doc.Body)
-		}
 	}
 	switch {
 	case len(roots) == 0:

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/rocketcycle/rocketcycle/internal/suggest"
+	"github.com/rocketcycle/rocketcycle/internal/yamltree"
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
 )
 
@@ -21,30 +22,20 @@ import (
 // first fault, and not know its line; it gets one value after the other.
 type parser struct {
 	file    string
-	anchors map[string]ast.Node
+	anchors yamltree.Anchors
 	depth   int
 	looks   int // how often a node was looked at
 	faults  platform.Faults
 }
 
-const (
-	// maxNesting bounds how deep aliases and nesting may go.
-	maxNesting = 64
-	// maxLooks bounds the work: with aliases of aliases a short file can be a
-	// huge set.
-	maxLooks = 2_000_000
-)
+// maxLooks bounds the work: with aliases of aliases a short file can be a huge
+// set.
+const maxLooks = 2_000_000
 
 func (p *parser) at(n ast.Node, path string) platform.Fault {
 	f := platform.Fault{File: p.file, Path: path}
-	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && !m.IsFlowStyle {
-		n = m.Values[0].Key
-	}
-	if v, ok := n.(*ast.MappingValueNode); ok {
-		n = v.Key
-	}
-	if t := n.GetToken(); t != nil && t.Position != nil {
-		f.Line, f.Column = t.Position.Line, t.Position.Column
+	if at, ok := yamltree.PlaceOf(n); ok {
+		f.Line, f.Column = at.Line, at.Column
 	}
 	return f
 }
@@ -55,8 +46,7 @@ func (p *parser) fault(n ast.Node, path, format string, args ...any) {
 	p.faults = append(p.faults, f)
 }
 
-// resolve follows anchors, aliases and tags to the node that holds a value; nil
-// after a fault.
+// resolve returns the node that holds a value; nil after a fault.
 func (p *parser) resolve(n ast.Node, path string) ast.Node {
 	if p.looks++; p.looks >= maxLooks {
 		if p.looks == maxLooks {
@@ -64,32 +54,16 @@ func (p *parser) resolve(n ast.Node, path string) ast.Node {
 		}
 		return nil
 	}
-	from := n
-	for range maxNesting {
-		switch node := n.(type) {
-		case *ast.AnchorNode:
-			p.anchors[node.Name.GetToken().Value] = node.Value
-			n = node.Value
-		case *ast.AliasNode:
-			target, ok := p.anchors[node.Value.GetToken().Value]
-			if !ok {
-				p.fault(from, path, "alias *%s has no anchor before it", node.Value.GetToken().Value)
-				return nil
-			}
-			n = target
-		case *ast.TagNode:
-			n = node.Value
-		default:
-			return n
-		}
+	node, err := p.anchors.Resolve(n)
+	if err != nil {
+		p.fault(n, path, "%s", err)
 	}
-	p.fault(from, path, "aliases go in circles")
-	return nil
+	return node
 }
 
 // object fills a message with the fields that a mapping has.
 func (p *parser) object(n ast.Node, m protoreflect.Message, path string) {
-	if p.depth++; p.depth > maxNesting {
+	if p.depth++; p.depth > yamltree.MaxNesting {
 		p.fault(n, path, "nested too deep")
 		return
 	}
@@ -98,9 +72,9 @@ func (p *parser) object(n ast.Node, m protoreflect.Message, path string) {
 	if node == nil {
 		return
 	}
-	entries, ok := entriesOf(node)
+	entries, ok := yamltree.Entries(node)
 	if !ok {
-		p.fault(n, path, "%s stands where the fields %s are wanted", kindOf(node), strings.Join(fieldNames(m.Descriptor()), ", "))
+		p.fault(n, path, "%s stands where the fields %s are wanted", yamltree.KindOf(node), strings.Join(fieldNames(m.Descriptor()), ", "))
 		return
 	}
 	seen := map[protoreflect.FullName]string{}
@@ -137,9 +111,9 @@ func (p *parser) field(n ast.Node, m protoreflect.Message, fd protoreflect.Field
 	}
 	switch {
 	case fd.IsMap():
-		entries, ok := entriesOf(node)
+		entries, ok := yamltree.Entries(node)
 		if !ok {
-			p.fault(n, path, "%s stands where a set of names and values is wanted", kindOf(node))
+			p.fault(n, path, "%s stands where a set of names and values is wanted", yamltree.KindOf(node))
 			return
 		}
 		for _, e := range entries {
@@ -150,7 +124,7 @@ func (p *parser) field(n ast.Node, m protoreflect.Message, fd protoreflect.Field
 	case fd.IsList():
 		list, ok := node.(*ast.SequenceNode)
 		if !ok {
-			p.fault(n, path, "%s stands where a list is wanted", kindOf(node))
+			p.fault(n, path, "%s stands where a list is wanted", yamltree.KindOf(node))
 			return
 		}
 		for i, item := range list.Values {
@@ -196,7 +170,7 @@ func (p *parser) set(n ast.Node, m protoreflect.Message, fd protoreflect.FieldDe
 
 // plain returns the value of a node as encoding/json takes it.
 func (p *parser) plain(n ast.Node, depth int) (any, error) {
-	if depth > maxNesting {
+	if depth > yamltree.MaxNesting {
 		return nil, errors.New("nested too deep")
 	}
 	switch node := p.resolve(n, "").(type) {
@@ -231,9 +205,9 @@ func (p *parser) plain(n ast.Node, depth int) (any, error) {
 		}
 		return list, nil
 	default:
-		entries, ok := entriesOf(node)
+		entries, ok := yamltree.Entries(node)
 		if !ok {
-			return nil, fmt.Errorf("%s stands where a value is wanted", kindOf(node))
+			return nil, fmt.Errorf("%s stands where a value is wanted", yamltree.KindOf(node))
 		}
 		object := map[string]any{}
 		for _, e := range entries {
@@ -247,38 +221,10 @@ func (p *parser) plain(n ast.Node, depth int) (any, error) {
 	}
 }
 
-func entriesOf(n ast.Node) ([]*ast.MappingValueNode, bool) {
-	switch m := n.(type) {
-	case *ast.MappingNode:
-		return m.Values, true
-	case *ast.MappingValueNode:
-		return []*ast.MappingValueNode{m}, true
-	}
-	return nil, false
-}
-
 func fieldNames(d protoreflect.MessageDescriptor) []string {
 	names := make([]string, d.Fields().Len())
 	for i := range names {
 		names[i] = d.Fields().Get(i).TextName()
 	}
 	return names
-}
-
-func kindOf(n ast.Node) string {
-	switch n.(type) {
-	case *ast.StringNode, *ast.LiteralNode:
-		return "text"
-	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		return "a number"
-	case *ast.BoolNode:
-		return "true or false"
-	case *ast.NullNode:
-		return "nothing"
-	case *ast.SequenceNode:
-		return "a list"
-	case *ast.MappingNode, *ast.MappingValueNode:
-		return "a set of fields"
-	}
-	return "a " + strings.ToLower(n.Type().String())
 }
