@@ -34,7 +34,6 @@ func TestNames(t *testing.T) {
 		n.ConfigTopic():                     "rkcy.rpg.test.platform.config.0001",
 		n.ProcessGroup():                    "rkcy.rpg.test.process",
 		n.StorageGroup("character", "main"): "rkcy.rpg.test.storage.character.main",
-		n.TransactionalID("one"):            "rkcy.rpg.test.txn.one",
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)

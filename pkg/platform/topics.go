@@ -111,12 +111,7 @@ func (n Names) StorageGroup(concern, target string) string {
 	return n.prefix() + ".storage." + concern + "." + target
 }
 
-// TransactionalID returns the id of a transactional producer. instance tells
-// the producers of the platform apart; a restarted process that uses the same
-// one again fences its predecessor.
-func (n Names) TransactionalID(instance string) string { return n.prefix() + ".txn." + instance }
-
-// Concern returns the part of a published configuration that describes a
+// ConcernOf returns the part of a published configuration that describes a
 // Concern. An unknown one is an Error with CodeUnimplemented.
 func ConcernOf(p *rkcyv1.PlatformConfig, name string) (*rkcyv1.ConcernConfig, error) {
 	for _, c := range p.GetConcerns() {
