@@ -157,18 +157,11 @@ func (f *configFlags) add(cmd *cobra.Command, app node.Application) {
 
 // with does something with the brokers.
 func (f *configFlags) with(cmd *cobra.Command, app node.Application, do func(context.Context, stream.Config, platform.Names) error) error {
-	logger, err := f.logs.logger(cmd.ErrOrStderr())
+	cfg, brokers, err := brokersOf(cmd, app, &f.platform, &f.logs)
 	if err != nil {
 		return err
-	}
-	cfg, err := f.platform.load(app)
-	if err != nil {
-		return err
-	}
-	if cfg.Kafka.Bootstrap == "" {
-		return cfg.CheckServers()
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	return do(ctx, node.Stream(cfg, app.Name, logger), cfg.Names())
+	return do(ctx, brokers, cfg.Names())
 }

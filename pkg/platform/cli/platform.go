@@ -30,6 +30,23 @@ func newPlatform(app node.Application) *cobra.Command {
 	return cmd
 }
 
+// brokersOf returns the configuration that flags tell, and the way to its
+// brokers.
+func brokersOf(cmd *cobra.Command, app node.Application, file *fileFlags, logs *logFlags) (platform.Config, stream.Config, error) {
+	logger, err := logs.logger(cmd.ErrOrStderr())
+	if err != nil {
+		return platform.Config{}, stream.Config{}, err
+	}
+	cfg, err := file.load(app)
+	if err != nil {
+		return cfg, stream.Config{}, err
+	}
+	if cfg.Kafka.Bootstrap == "" {
+		return cfg, stream.Config{}, cfg.CheckServers()
+	}
+	return cfg, node.Stream(cfg, app.Name, logger), nil
+}
+
 func newPlatformUpdate(app node.Application) *cobra.Command {
 	var file fileFlags
 	var logs logFlags
@@ -44,20 +61,13 @@ Nothing is changed unless all of it can be. Run again, it finds nothing to do.`,
 		Example: fmt.Sprintf("  %[1]s platform update --dry-run\n  %[1]s platform update -f platform.yaml", app.Name),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger, err := logs.logger(cmd.ErrOrStderr())
+			cfg, brokers, err := brokersOf(cmd, app, &file, &logs)
 			if err != nil {
 				return err
-			}
-			cfg, err := file.load(app)
-			if err != nil {
-				return err
-			}
-			if cfg.Kafka.Bootstrap == "" {
-				return cfg.CheckServers()
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			update, err := platform.PrepareUpdate(ctx, node.Stream(cfg, app.Name, logger), cfg)
+			update, err := platform.PrepareUpdate(ctx, brokers, cfg)
 			if err != nil {
 				return err
 			}
@@ -101,20 +111,13 @@ func newPlatformShow(app node.Application) *cobra.Command {
 		Short: "Show the published configuration",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger, err := logs.logger(cmd.ErrOrStderr())
+			cfg, brokers, err := brokersOf(cmd, app, &file, &logs)
 			if err != nil {
 				return err
-			}
-			cfg, err := file.load(app)
-			if err != nil {
-				return err
-			}
-			if cfg.Kafka.Bootstrap == "" {
-				return cfg.CheckServers()
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			version, err := platform.Current(ctx, node.Stream(cfg, app.Name, logger), cfg.Names())
+			version, err := platform.Current(ctx, brokers, cfg.Names())
 			if err != nil {
 				return err
 			}
