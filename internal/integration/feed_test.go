@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
+	"github.com/rocketcycle/rocketcycle/internal/audit"
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
@@ -69,15 +70,8 @@ func readFeed(s *system) *feed {
 // readAll reads every committed record of a topic, partition by partition.
 func (s *system) readAll(topic string, fn func(stream.Record) error) {
 	s.t.Helper()
-	reader, err := stream.NewReader(s.stream())
-	if err != nil {
+	if err := audit.ReadAll(s.t.Context(), s.stream(), topic, partitions, fn); err != nil {
 		s.t.Fatal(err)
-	}
-	defer reader.Close()
-	for p := range int32(partitions) {
-		if _, err := reader.ReadTo(s.t.Context(), stream.TopicPartition{Topic: topic, Partition: p}, stream.OffsetBeginning, fn); err != nil {
-			s.t.Fatal(err)
-		}
 	}
 }
 
@@ -85,29 +79,19 @@ func (s *system) readAll(topic string, fn func(stream.Record) error) {
 // Once all is done there are none.
 func openHolds(s *system) int {
 	s.t.Helper()
-	live := map[string]bool{}
+	sum := 0
 	for topic := range s.topics() {
 		name, _, _, kind, _, _ := platform.ParseTopic(topic)
 		if name != s.name || kind != platform.KindState {
 			continue
 		}
-		s.readAll(topic, func(r stream.Record) error {
-			key := fmt.Sprint(topic, r.Partition, string(r.Key))
-			delete(live, key)
-			if len(r.Value) == 0 {
-				return nil
-			}
-			record := &rkcyv1.StateRecord{}
-			if err := proto.Unmarshal(r.Value, record); err != nil {
-				return err
-			}
-			if record.GetHold() != nil || record.GetParked() != nil {
-				live[key] = true
-			}
-			return nil
-		})
+		n, err := audit.OpenHolds(s.t.Context(), s.stream(), topic, partitions)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		sum += n
 	}
-	return len(live)
+	return sum
 }
 
 // quarantined returns the records of a Concern's error topic.
