@@ -367,13 +367,6 @@ func (k *Kafka) PID(i int) int {
 	return k.nodes[i].pid
 }
 
-// StopBroker stops broker i cleanly.
-func (k *Kafka) StopBroker(i int) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.nodes[i].stop(stopGrace)
-}
-
 // KillBroker kills broker i (SIGKILL).
 func (k *Kafka) KillBroker(i int) error {
 	k.mu.Lock()
