@@ -91,7 +91,7 @@ func shared(t testing.TB) *arena {
 // source returns the random numbers of a scenario.
 func source(n uint64) *rand.Rand { return rand.New(rand.NewPCG(*seed, n)) }
 
-// whole waits until d has passed since began, or the test ends.
+// during does something again and again, for about d.
 func during(t testing.TB, d time.Duration, fn func()) {
 	t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); {

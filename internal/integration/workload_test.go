@@ -11,13 +11,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
-	"github.com/rocketcycle/rocketcycle/pkg/edge"
-	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	"github.com/rocketcycle/rocketcycle/internal/audit"
+	"github.com/rocketcycle/rocketcycle/internal/isolation"
 )
 
 const (
@@ -161,29 +158,8 @@ func (w *workload) one(i int) error {
 // classify tells what an answer means. An error says that it may not come at
 // all.
 func classify(err error) (outcome, error) {
-	if err == nil {
-		return ok, nil
-	}
-	s := status.Convert(err)
-	var info *errdetails.ErrorInfo
-	for _, d := range s.Details() {
-		if i, is := d.(*errdetails.ErrorInfo); is && i.GetDomain() == edge.ErrorDomain {
-			info = i
-		}
-	}
-	switch s.Code() {
-	case codes.FailedPrecondition, codes.ResourceExhausted:
-		return failed, nil
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
-		// Only the platform's own word counts: what gRPC says of a broken
-		// connection leaves open what became of the request.
-		if info == nil || info.GetMetadata()[txn.DetailOutcome] == txn.OutcomeUnknown {
-			return unknown, nil
-		}
-		return failed, nil
-	default:
-		return unknown, err
-	}
+	o, err := audit.Outcome(err)
+	return map[isolation.Outcome]outcome{isolation.OK: ok, isolation.Failed: failed, isolation.Unknown: unknown}[o], err
 }
 
 // after returns when n trades have ended.
