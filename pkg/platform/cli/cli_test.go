@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/protobuf/proto"
 
@@ -90,6 +92,13 @@ func TestScripts(t *testing.T) {
 			"exits": exits, "broker": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("KAFKA", streamtest.Broker(t)) },
 			"database": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Setenv("POSTGRES", devpostgres.Test(t).NewDatabase(t))
+			},
+			"sql": func(ts *testscript.TestScript, _ bool, args []string) {
+				conn, err := pgx.Connect(t.Context(), ts.Getenv("POSTGRES"))
+				ts.Check(err)
+				defer func() { _ = conn.Close(context.Background()) }()
+				_, err = conn.Exec(t.Context(), args[0])
+				ts.Check(err)
 			},
 		},
 	})

@@ -21,7 +21,7 @@ func newDatabase(app node.Application) *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  edgecmd.Group,
 	}
-	cmd.AddCommand(newMigrate(app), newDatabaseStatus(app))
+	cmd.AddCommand(newMigrate(app), newDatabaseStatus(app), newDraft(app))
 	return cmd
 }
 

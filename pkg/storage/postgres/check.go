@@ -39,36 +39,7 @@ GROUP BY t.name, i.indexrelid`
 // mappings need. The error names every difference; one with
 // txn.CodeUnavailable says that the database could not be asked.
 func (t *Target) CheckSchema(ctx context.Context) error {
-	names := []string{watermarkTable}
-	for _, m := range t.cfg.Mappings {
-		names = append(names, m.Table)
-		for _, c := range m.Children {
-			names = append(names, c.Table)
-		}
-	}
-	rows, err := t.pool.Query(ctx, readColumns, names)
-	if err != nil {
-		return schemaError(err)
-	}
-	have := map[string][]found{}
-	var table string
-	var c found
-	_, err = pgx.ForEachRow(rows, []any{&table, &c.name, &c.typ, &c.notNull, &c.unfilled}, func() error {
-		have[table] = append(have[table], c)
-		return nil
-	})
-	if err != nil {
-		return schemaError(err)
-	}
-	if rows, err = t.pool.Query(ctx, readUnique, names); err != nil {
-		return schemaError(err)
-	}
-	unique := map[string][][]string{}
-	var columns []string
-	_, err = pgx.ForEachRow(rows, []any{&table, &columns}, func() error {
-		unique[table] = append(unique[table], slices.Clone(columns))
-		return nil
-	})
+	have, unique, err := t.inspect(ctx)
 	if err != nil {
 		return schemaError(err)
 	}
@@ -89,6 +60,42 @@ func (t *Target) CheckSchema(ctx context.Context) error {
 		return fmt.Errorf("postgres: the schema is not what the mappings need; %s\n%w", migrateHint, errors.Join(faults...))
 	}
 	return nil
+}
+
+// inspect returns the columns of the tables that the mappings need, as far as
+// the database has them, and what is unique in each.
+func (t *Target) inspect(ctx context.Context) (have map[string][]found, unique map[string][][]string, err error) {
+	names := []string{watermarkTable}
+	for _, m := range t.cfg.Mappings {
+		names = append(names, m.Table)
+		for _, c := range m.Children {
+			names = append(names, c.Table)
+		}
+	}
+	rows, err := t.pool.Query(ctx, readColumns, names)
+	if err != nil {
+		return nil, nil, err
+	}
+	have = map[string][]found{}
+	var table string
+	var c found
+	_, err = pgx.ForEachRow(rows, []any{&table, &c.name, &c.typ, &c.notNull, &c.unfilled}, func() error {
+		have[table] = append(have[table], c)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if rows, err = t.pool.Query(ctx, readUnique, names); err != nil {
+		return nil, nil, err
+	}
+	unique = map[string][][]string{}
+	var columns []string
+	_, err = pgx.ForEachRow(rows, []any{&table, &columns}, func() error {
+		unique[table] = append(unique[table], slices.Clone(columns))
+		return nil
+	})
+	return have, unique, err
 }
 
 // wantedTable is a table as a mapping needs it.

@@ -1,0 +1,24 @@
+-- +goose Up
+ALTER TABLE hero ADD COLUMN level bigint NOT NULL DEFAULT 0;
+CREATE INDEX ON hero USING btree (level);
+ALTER TABLE hero ADD COLUMN title text;
+ALTER TABLE hero ADD COLUMN skills jsonb NOT NULL DEFAULT '[]';
+ALTER TABLE hero ADD COLUMN home jsonb;
+ALTER TABLE hero ADD COLUMN "on" boolean NOT NULL DEFAULT false;
+ALTER TABLE hero ADD COLUMN raw bytea NOT NULL DEFAULT '\x';
+ALTER TABLE hero ADD COLUMN "user" jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE hero ADD COLUMN ratio double precision NOT NULL DEFAULT 0;
+ALTER TABLE hero ADD COLUMN "end" integer NOT NULL DEFAULT 0;
+ALTER TABLE hero ADD COLUMN "some" bytea;
+
+-- +goose Down
+ALTER TABLE hero DROP COLUMN level;
+ALTER TABLE hero DROP COLUMN title;
+ALTER TABLE hero DROP COLUMN skills;
+ALTER TABLE hero DROP COLUMN home;
+ALTER TABLE hero DROP COLUMN "on";
+ALTER TABLE hero DROP COLUMN raw;
+ALTER TABLE hero DROP COLUMN "user";
+ALTER TABLE hero DROP COLUMN ratio;
+ALTER TABLE hero DROP COLUMN "end";
+ALTER TABLE hero DROP COLUMN "some";
