@@ -187,6 +187,27 @@ func TestInFlightLimit(t *testing.T) {
 	}
 }
 
+// Without the limit, whatever comes is worked on at once.
+func TestInFlightWithoutLimit(t *testing.T) {
+	b := newBlocker()
+	s := start(t, edge.Config{MaxInFlight: 1 << 20}, &fake{read: b.read})
+	client := s.client()
+	var waiting sync.WaitGroup
+	const requests = 50
+	for range requests {
+		waiting.Go(func() {
+			if _, err := client.ReadPlayer(t.Context(), &rpgv1.ReadPlayerRequest{Id: "1"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range requests {
+		<-b.entered
+	}
+	close(b.release)
+	waiting.Wait()
+}
+
 func TestDeadlines(t *testing.T) {
 	left := make(chan time.Duration, 1)
 	b := newBlocker()

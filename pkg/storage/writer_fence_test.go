@@ -26,6 +26,7 @@ func (u unfenced) Apply(ctx context.Context, batches []storage.Batch) error {
 		}
 		moved[i] = b
 		moved[i].From = marks[b.Partition]
+		moved[i].Next = moved[i].From + b.Next - b.From
 	}
 	return u.Target.Apply(ctx, moved)
 }
