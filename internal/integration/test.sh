@@ -39,7 +39,7 @@ if [ "$part" != embedded ]; then
 	# broker has been tested above.
 	section "Apache Kafka" $GO run ./internal/devbroker/cmd kafka run -- \
 		$GO test -race -count=1 -p 1 -timeout 20m -skip '^TestEmbedded' \
-		./pkg/stream/... ./pkg/concern/... ./pkg/storage/... ./internal/isolation/... ./internal/features/... ./internal/integration/...
+		./pkg/stream/... ./pkg/concern/... ./pkg/storage/... ./internal/isolation/... ./internal/features/... ./internal/integration/... ./pkg/platform/node ./examples/rpg/sim
 	# The selection of the fault suite that CI runs, on a broker of its own;
 	# without the race detector, which makes two cores too slow for it.
 	section "faults" env -u RKCY_TEST_KAFKA RKCY_CHAOS=some $GO test -count=1 -timeout 20m ./internal/chaos -run 'TestChaos$' -duration 6s
