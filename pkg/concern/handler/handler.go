@@ -1,5 +1,3 @@
-// Package handler holds what generated code needs to make a concern.Definition
-// of a handler. It imports nothing of the platform.
 package handler
 
 import (

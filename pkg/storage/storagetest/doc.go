@@ -3,6 +3,6 @@
 // in memory that can be made to fail.
 //
 //	func TestConformance(t *testing.T) {
-//		storagetest.Run(t, func(t *testing.T) storagetest.Target { … })
+//		storagetest.Run(t, func(t *testing.T, mappings []storage.Mapping) storagetest.Target { … })
 //	}
 package storagetest

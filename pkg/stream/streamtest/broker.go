@@ -1,5 +1,3 @@
-// Package streamtest gives tests a broker: one in the process, or the one that
-// RKCY_TEST_KAFKA names, so that the same tests run on both.
 package streamtest
 
 import (
