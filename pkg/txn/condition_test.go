@@ -143,3 +143,12 @@ func TestSkipsOnAFloat(t *testing.T) {
 		t.Errorf("0.1 is not 0.1: %v, %v", skip, err)
 	}
 }
+
+func TestSkippedIsTold(t *testing.T) {
+	b := New()
+	first, second, third := Add(b, thing("look", "z")), Add(b, thing("take", "a")), Add(b, thing("take", "b"))
+	r := &Result{steps: []*rkcyv1.StepResult{{}, {Skipped: true}}}
+	if first.Skipped(r) || !second.Skipped(r) || third.Skipped(r) {
+		t.Error("the second step alone was skipped")
+	}
+}
