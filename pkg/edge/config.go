@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -32,7 +33,66 @@ type Config struct {
 	// DrainTimeout is how long accepted requests may take to finish after that.
 	// Default 10 s.
 	DrainTimeout time.Duration
-	Logger       *slog.Logger
+	// MaxBatchItems is how many items a batch may have. Its bytes are within
+	// MaxRequestBytes, as those of any request. Default 1000.
+	MaxBatchItems int
+	// MaxBatchAnswerBytes is how long the answers to a batch may become before
+	// its remaining items are not begun any more. Default 16 MiB.
+	MaxBatchAnswerBytes int
+	// WebSocket configures connections to /v1/ws.
+	WebSocket WebSocketConfig
+	Logger    *slog.Logger
+}
+
+// WebSocketConfig configures the connections that are WebSockets. A message is
+// within MaxRequestBytes, and a request on one counts for MaxInFlight, as those
+// of the other protocols.
+type WebSocketConfig struct {
+	// Disabled: none is accepted.
+	Disabled bool
+	// AllowedOrigins are those whose pages may connect, as scheme://host[:port],
+	// besides the edge's own. "*" is any. Default: none besides the edge's own.
+	AllowedOrigins []string
+	// MaxConnections is how many there may be at once. Default 10,000.
+	MaxConnections int
+	// MaxInFlight is how many frames of one connection are worked on, or wait to
+	// be read by the client, at once. With as many the next is not read.
+	// Default 256.
+	MaxInFlight int
+	// OutboxBytes is how long the answers may become that wait for the client to
+	// read them. With more the connection is closed, code 1013. Default 8 MiB.
+	OutboxBytes int
+	// PingInterval is how often it is tried whether the client is there.
+	// Default 30 s.
+	PingInterval time.Duration
+	// IdleTimeout is how long a connection may be without frames of the client
+	// and requests. It is closed then, code 1001. Default 10 min.
+	IdleTimeout time.Duration
+	// WriteTimeout is how long one frame may take to be sent, and a ping to be
+	// answered. Default 10 s.
+	WriteTimeout time.Duration
+}
+
+func (c WebSocketConfig) withDefaults() WebSocketConfig {
+	if c.MaxConnections == 0 {
+		c.MaxConnections = 10_000
+	}
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = 256
+	}
+	if c.OutboxBytes == 0 {
+		c.OutboxBytes = 8 << 20
+	}
+	if c.PingInterval == 0 {
+		c.PingInterval = 30 * time.Second
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = 10 * time.Minute
+	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = 10 * time.Second
+	}
+	return c
 }
 
 // WithDefaults returns the configuration with zero values replaced.
@@ -55,6 +115,13 @@ func (c Config) WithDefaults() Config {
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = 10 * time.Second
 	}
+	if c.MaxBatchItems == 0 {
+		c.MaxBatchItems = 1000
+	}
+	if c.MaxBatchAnswerBytes == 0 {
+		c.MaxBatchAnswerBytes = 16 << 20
+	}
+	c.WebSocket = c.WebSocket.withDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -78,9 +145,18 @@ func (c Config) Validate() error {
 	}{
 		{"MaxRequestBytes", int64(c.MaxRequestBytes)}, {"MaxInFlight", int64(c.MaxInFlight)},
 		{"DefaultTimeout", int64(c.DefaultTimeout)}, {"DrainDelay", int64(c.DrainDelay)}, {"DrainTimeout", int64(c.DrainTimeout)},
+		{"MaxBatchItems", int64(c.MaxBatchItems)}, {"MaxBatchAnswerBytes", int64(c.MaxBatchAnswerBytes)},
+		{"WebSocket.MaxConnections", int64(c.WebSocket.MaxConnections)}, {"WebSocket.MaxInFlight", int64(c.WebSocket.MaxInFlight)},
+		{"WebSocket.OutboxBytes", int64(c.WebSocket.OutboxBytes)}, {"WebSocket.PingInterval", int64(c.WebSocket.PingInterval)},
+		{"WebSocket.IdleTimeout", int64(c.WebSocket.IdleTimeout)}, {"WebSocket.WriteTimeout", int64(c.WebSocket.WriteTimeout)},
 	} {
 		if n.value < 0 {
 			faults = append(faults, fmt.Errorf("%s is negative", n.name))
+		}
+	}
+	for _, o := range c.WebSocket.AllowedOrigins {
+		if u, err := url.Parse(o); o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o) {
+			faults = append(faults, fmt.Errorf("WebSocket.AllowedOrigins: %q is not scheme://host[:port]", o))
 		}
 	}
 	return errors.Join(faults...)

@@ -60,6 +60,8 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		s.serveFixed(out, r, s.openapi.document)
+	case SocketPath:
+		s.serveSocket(out, r)
 	default:
 		s.serveAPI(out, r)
 	}
@@ -120,6 +122,10 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(context.WithValue(ctx, timeoutInContext{}, timeout))
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
+	if r.URL.Path == BatchPath {
+		s.serveBatch(w, r, body, timeout)
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 }
 

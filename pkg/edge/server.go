@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	edgev1 "github.com/rocketcycle/rocketcycle/proto/rkcy/edge/v1"
 )
 
 // Server serves services over gRPC and HTTP. Its methods are safe for
@@ -40,6 +41,11 @@ type Server struct {
 	// everything but the size limit: JSON that is within it may be longer in
 	// protobuf.
 	public, inner *grpc.Server
+	// What envelopes can name, called without a connection between.
+	methods methodTable
+	codec   *jsonCodec
+	sockets *sockets
+	faults  []error // of services, while New registers them
 
 	started  atomic.Bool
 	ready    chan struct{}
@@ -62,6 +68,7 @@ func New(cfg Config, services ...Service) (*Server, error) {
 	s := &Server{
 		cfg: cfg, services: services, limit: &limiter{max: cfg.MaxInFlight}, health: health.NewServer(),
 		ready: make(chan struct{}), draining: make(chan struct{}), serving: true,
+		methods: methodTable{}, codec: newJSONCodec(), sockets: &sockets{max: cfg.WebSocket.MaxConnections},
 	}
 	documents := make([][]byte, len(services))
 	for i, service := range services {
@@ -79,6 +86,10 @@ func New(cfg Config, services ...Service) (*Server, error) {
 	for _, service := range services {
 		service.Register(registrar{server: s, target: s.public})
 		service.Register(registrar{server: s, target: s.inner, gateway: true})
+	}
+	edgev1.RegisterBatchServiceServer(registrar{server: s, target: s.public}, batchService{server: s})
+	if err := errors.Join(s.faults...); err != nil {
+		return nil, fmt.Errorf("edge: %w", err)
 	}
 	healthv1.RegisterHealthServer(s.public, s.health)
 	reflection.Register(s.public)
@@ -100,6 +111,7 @@ func (s *Server) newGRPC(maxBytes int) *grpc.Server {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.ChainStreamInterceptor(s.endWithServer),
+		grpc.UnknownServiceHandler(s.refuseUnknown),
 	)
 }
 
@@ -210,6 +222,7 @@ func (s *Server) drain(web *http.Server, delay time.Duration, cut context.Cancel
 	if delay > 0 {
 		time.Sleep(delay) // requests are still served
 	}
+	s.sockets.close()
 	close(s.draining)
 	timeout := time.NewTimer(s.cfg.DrainTimeout)
 	defer timeout.Stop()
@@ -219,6 +232,7 @@ func (s *Server) drain(web *http.Server, delay time.Duration, cut context.Cancel
 	finished := make(chan struct{})
 	stopping.Go(func() { _ = web.Shutdown(end) })
 	stopping.Go(s.public.GracefulStop)
+	stopping.Go(s.sockets.wait)
 	go func() {
 		defer close(finished)
 		stopping.Wait()

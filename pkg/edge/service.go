@@ -26,13 +26,21 @@ type registrar struct {
 
 // RegisterService implements grpc.ServiceRegistrar.
 func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	internal, err := internalMethods(desc)
+	if err != nil {
+		r.server.faults = append(r.server.faults, err)
+		return
+	}
 	wrapped := *desc
 	wrapped.Methods = make([]grpc.MethodDesc, len(desc.Methods))
 	for i, m := range desc.Methods {
-		full := "/" + desc.ServiceName + "/" + m.MethodName
+		full := fullName(desc, m.MethodName)
 		wrapped.Methods[i] = grpc.MethodDesc{
 			MethodName: m.MethodName,
 			Handler: func(srv any, ctx context.Context, decode func(any) error, chain grpc.UnaryServerInterceptor) (any, error) {
+				if internal[m.MethodName] {
+					return r.unary(ctx, full, refuseInternal(full))
+				}
 				return r.unary(ctx, full, func(ctx context.Context) (any, error) {
 					seen := &seenRequest{method: full, decode: decoding(decode)}
 					ctx, err := withIdempotency(ctx, seen)
@@ -46,16 +54,21 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	}
 	wrapped.Streams = make([]grpc.StreamDesc, len(desc.Streams))
 	for i, m := range desc.Streams {
-		full := "/" + desc.ServiceName + "/" + m.StreamName
+		full := fullName(desc, m.StreamName)
 		wrapped.Streams[i] = m
 		wrapped.Streams[i].Handler = func(srv any, stream grpc.ServerStream) error {
-			_, err := r.handle(stream.Context(), full, func(context.Context) (any, error) {
-				return nil, m.Handler(srv, decodingStream{stream})
-			})
+			call := func(context.Context) (any, error) { return nil, m.Handler(srv, decodingStream{stream}) }
+			if internal[m.StreamName] {
+				call = refuseInternal(full)
+			}
+			_, err := r.handle(stream.Context(), full, call)
 			return err
 		}
 	}
 	r.target.RegisterService(&wrapped, impl)
+	if r.gateway {
+		r.server.methods.add(&wrapped, impl, internal)
+	}
 	r.server.named(desc.ServiceName)
 }
 
@@ -72,7 +85,7 @@ func (r registrar) unary(ctx context.Context, method string, call func(context.C
 func (r registrar) handle(ctx context.Context, method string, call func(context.Context) (any, error)) (out any, err error) {
 	s, start := r.server, time.Now()
 	if !r.gateway {
-		defer func() { s.logCall(ctx, method, status.Code(err), start) }()
+		defer func() { s.logCall(ctx, "grpc", method, status.Code(err), start) }()
 		if !s.limit.take() {
 			return nil, s.limit.refusal().Err()
 		}
@@ -133,7 +146,7 @@ func (s *Server) panicked(ctx context.Context, what string, p any) *status.Statu
 	return newStatus(codes.Internal, "", nil, "internal error")
 }
 
-func (s *Server) logCall(ctx context.Context, method string, code codes.Code, start time.Time) {
+func (s *Server) logCall(ctx context.Context, protocol, method string, code codes.Code, start time.Time) {
 	if !s.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
@@ -141,6 +154,6 @@ func (s *Server) logCall(ctx context.Context, method string, code codes.Code, st
 	if p, ok := peer.FromContext(ctx); ok {
 		from = p.Addr.String()
 	}
-	s.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "request", slog.String("protocol", "grpc"), slog.String("method", method),
+	s.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "request", slog.String("protocol", protocol), slog.String("method", method),
 		slog.String("code", code.String()), slog.Duration("took", time.Since(start)), slog.String("peer", from))
 }
