@@ -105,6 +105,8 @@ func child(text string) error {
 		failpoint.Set(name, n, func() {
 			fmt.Fprintln(os.Stderr, "chaos: frozen at", name)
 			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			// The signal may reach another thread first, while this one runs on.
+			time.Sleep(100 * time.Millisecond)
 		})
 	}
 	for _, off := range s.Off {

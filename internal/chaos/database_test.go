@@ -108,7 +108,7 @@ func database(t *testing.T) {
 		}
 		end()
 		began = time.Now()
-		rows(a, 50)
+		rows(a, 15)
 		t.Logf("%s: 50 operations succeeded in %v; after the end the rows went on within %v", f.name,
 			went.Round(10*time.Millisecond), time.Since(began).Round(10*time.Millisecond))
 	}
@@ -198,7 +198,7 @@ func diskFull(t *testing.T) {
 		}
 		return conn.Close(t.Context())
 	})
-	rows(a, 50)
+	rows(a, 15)
 	t.Logf("50 operations succeeded on the full disk; after room was made the rows went on within %v", time.Since(began).Round(10*time.Millisecond))
 	l.stop()
 	l.verify(a, 100, edge)
@@ -298,7 +298,7 @@ func memory(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	rows(a, 10)
+	rows(a, 5)
 	t.Logf("%d entries of 100 KiB accepted, then %d shed; after the end the rows went on within %v", accepted, shed, time.Since(began).Round(10*time.Millisecond))
 	l.succeed(50)
 	l.stop()

@@ -22,6 +22,14 @@ import (
 const (
 	watermarkTable = "rkcy_watermark"
 
+	// opening is the number of statements before those that move watermarks:
+	// BEGIN, and one that makes the server end a transaction whose client is
+	// frozen or out of reach. Else its locks would keep every other writer from
+	// taking over. It is no parameter of the connection, since poolers refuse
+	// some of these.
+	opening     = 2
+	endWhenIdle = `SET LOCAL idle_in_transaction_session_timeout = '5s'`
+
 	// A watermark that was never written counts as 0.
 	firstWatermark = `INSERT INTO ` + watermarkTable + ` AS w (concern, generation, partition, next_offset) VALUES ($1, $2, $3, $4)
 ON CONFLICT (concern, generation, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset, updated = now() WHERE w.next_offset = 0`
@@ -71,6 +79,7 @@ func (t *Target) Apply(ctx context.Context, batches []storage.Batch) error {
 	slices.SortStableFunc(batches, func(a, b storage.Batch) int { return comparePartitions(a.Partition, b.Partition) })
 	work := &pgx.Batch{}
 	work.Queue("BEGIN")
+	work.Queue(endWhenIdle)
 	for _, b := range batches {
 		if b.From < 0 || b.Next < b.From {
 			return fmt.Errorf("postgres: %w: batch of %v from %d to %d", storage.ErrPermanent, b.Partition, b.From, b.Next)
@@ -104,8 +113,8 @@ func comparePartitions(a, b storage.Partition) int {
 	return int(a.Partition - b.Partition)
 }
 
-// inTransaction sends all statements at once and looks at the first ones after
-// BEGIN, which move the watermarks, before it commits.
+// inTransaction sends all statements at once and looks at those behind the
+// opening ones, which move the watermarks, before it commits.
 func (t *Target) inTransaction(ctx context.Context, work *pgx.Batch, watermarks int) (err error) {
 	conn, err := t.pool.Acquire(ctx)
 	if err != nil {
@@ -120,7 +129,7 @@ func (t *Target) inTransaction(ctx context.Context, work *pgx.Batch, watermarks 
 		if err != nil {
 			return errors.Join(err, closeAfter(results))
 		}
-		if i >= 1 && i <= watermarks && tag.RowsAffected() != 1 {
+		if i >= opening && i < opening+watermarks && tag.RowsAffected() != 1 {
 			stale = true
 		}
 	}
