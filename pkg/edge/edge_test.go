@@ -92,11 +92,18 @@ type running struct {
 	done   chan struct{}
 	result error
 	web    *http.Client
+	once   sync.Once
+	shared *grpc.ClientConn
 }
 
 func start(t testing.TB, cfg edge.Config, f *fake) *running {
 	t.Helper()
-	s, err := edge.New(cfg, f.service(t))
+	return startServices(t, cfg, f.service(t))
+}
+
+func startServices(t testing.TB, cfg edge.Config, services ...edge.Service) *running {
+	t.Helper()
+	s, err := edge.New(cfg, services...)
 	if err != nil {
 		t.Fatal(err)
 	}
