@@ -21,6 +21,10 @@ const (
 // characterID returns the id of character i, as long as a generated one.
 func characterID(i int) string { return fmt.Sprintf("00000000-0000-7000-8000-%012d", i) }
 
+// playerID returns the id of the player of character i, where players are not
+// created.
+func playerID(i int) string { return fmt.Sprintf("00000000-0000-7000-9000-%012d", i/perPlayer) }
+
 // game is what both the service in this process and the gRPC client can do.
 type game interface {
 	trade(context.Context, *rpgv1.TradeRequest) (*rpgv1.TradeResponse, error)
@@ -70,12 +74,17 @@ func (r *remote) read(ctx context.Context, in *rpgv1.ReadCharacterRequest) (*rpg
 func amounts(rnd *rand.Rand) (gold, faction int64) { return 1 + rnd.Int64N(5), 1 + rnd.Int64N(3) }
 
 func tradeOp(g game, characters int) operation {
+	return tradeOpIn(g, characters, rpgv1.TradeMode_TRADE_MODE_ISOLATED)
+}
+
+func tradeOpIn(g game, characters int, mode rpgv1.TradeMode) operation {
 	return func(ctx context.Context, _ int, rnd *rand.Rand) error {
 		a, b := pair(rnd, characters)
 		gold, faction := amounts(rnd)
 		_, err := g.trade(ctx, &rpgv1.TradeRequest{
-			Lhs: &rpgv1.TradeSide{CharacterId: characterID(a), Currency: &rpgv1.Currency{Gold: gold}},
-			Rhs: &rpgv1.TradeSide{CharacterId: characterID(b), Currency: &rpgv1.Currency{Faction_0: faction}},
+			Lhs:  &rpgv1.TradeSide{CharacterId: characterID(a), Currency: &rpgv1.Currency{Gold: gold}},
+			Rhs:  &rpgv1.TradeSide{CharacterId: characterID(b), Currency: &rpgv1.Currency{Faction_0: faction}},
+			Mode: mode,
 		})
 		return err
 	}

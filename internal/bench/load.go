@@ -94,13 +94,56 @@ func load(ctx context.Context, inFlight int, seed uint64, warm, d time.Duration,
 			}
 		}
 	}
+	m, err := summary(took, to-from)
+	m.all = total
+	return m, err
+}
+
+func summary(took []time.Duration, d time.Duration) (measured, error) {
 	if len(took) == 0 {
 		return measured{}, errNothingDone
 	}
 	slices.Sort(took)
-	m := measured{Ops: len(took), Seconds: (to - from).Seconds(), P50: took[len(took)/2], P99: took[len(took)*99/100], Max: took[len(took)-1], all: total}
+	m := measured{Ops: len(took), Seconds: d.Seconds(), P50: took[len(took)/2], P99: took[len(took)*99/100], Max: took[len(took)-1]}
 	m.Rate = float64(m.Ops) / m.Seconds
 	return m, nil
+}
+
+// loadUntil does the same without a warm-up until stop is closed. It is no error
+// if nothing was done until then.
+func loadUntil(ctx context.Context, inFlight int, stop <-chan struct{}, op operation) (measured, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	took := make([][]time.Duration, inFlight)
+	began := time.Now()
+	for caller := range inFlight {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(1, uint64(caller))) //nolint:gosec // repeatable on purpose
+			for ctx.Err() == nil {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				t := time.Now()
+				if err := op(ctx, caller, rnd); err != nil {
+					cancel(err)
+					return
+				}
+				took[caller] = append(took[caller], time.Since(t))
+			}
+		})
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return measured{}, err
+	}
+	m, err := summary(slices.Concat(took...), time.Since(began))
+	if errors.Is(err, errNothingDone) {
+		err = nil
+	}
+	return m, err
 }
 
 func sleep(ctx context.Context, d time.Duration) {

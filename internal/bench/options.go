@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,24 +29,36 @@ type options struct {
 	Changes    int           `json:"storage_changes"`
 	Takeover   int           `json:"takeover_instances"`
 	Quick      bool          `json:"quick"`
+	// Instances and PartitionCounts are what the scaling workloads go through.
+	Instances       []int `json:"instances"`
+	PartitionCounts []int `json:"partition_counts"`
+	Steps           []int `json:"steps"`
+	// Phase is how long the database is healthy, slow, and away.
+	Phase time.Duration `json:"phase_ns"`
 	// Kafka are librdkafka settings of the node and of the load.
 	Kafka map[string]string `json:"kafka_settings,omitempty"`
 
-	out, dataDir           string
+	out, dataDir, plot     string
 	cpuProfile, memProfile string
 }
 
 // Workloads that a run can choose from.
 const (
-	wlPgx      = "pgx"
-	wlFloor    = "floor"
-	wlTrade    = "trade"
-	wlHot      = "hot"
-	wlFund     = "fund"
-	wlRead     = "read"
-	wlGRPC     = "grpc"
-	wlStorage  = "storage"
-	wlTakeover = "takeover"
+	wlPgx   = "pgx"
+	wlFloor = "floor"
+	wlTrade = "trade"
+	wlHot   = "hot"
+	wlFund  = "fund"
+	wlRead  = "read"
+	wlGRPC  = "grpc"
+	wlSaga  = "saga"
+	wlSteps = "steps"
+	// The last three of these have platforms of their own.
+	wlPartitions = "partitions"
+	wlInstances  = "instances"
+	wlDatabase   = "database"
+	wlStorage    = "storage"
+	wlTakeover   = "takeover"
 )
 
 const (
@@ -54,7 +67,7 @@ const (
 )
 
 func knownWorkloads() []string {
-	return []string{wlPgx, wlFloor, wlTrade, wlHot, wlFund, wlRead, wlGRPC, wlStorage, wlTakeover}
+	return []string{wlPgx, wlFloor, wlTrade, wlHot, wlFund, wlRead, wlGRPC, wlSaga, wlSteps, wlPartitions, wlInstances, wlDatabase, wlStorage, wlTakeover}
 }
 
 // hotCharacters is how many characters the hot workload has, hotInFlight how
@@ -66,7 +79,7 @@ const (
 
 func parseOptions(args []string) (options, error) {
 	var o options
-	var workloads, brokers, inFlight, settings string
+	var workloads, brokers, inFlight, settings, instances, partitionCounts, steps string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.BoolVar(&o.Quick, "quick", false, "small counts, under two minutes: shows that all works, not how fast it is")
 	f.StringVar(&workloads, "workloads", strings.Join(knownWorkloads(), ","), "what to measure")
@@ -83,6 +96,11 @@ func parseOptions(args []string) (options, error) {
 	f.Int64Var(&o.CacheBytes, "cache", 256<<20, "bytes of the processor's cache")
 	f.IntVar(&o.Changes, "changes", 0, "that the storage worker alone has to write, two per instance (default 400000, quick 60000)")
 	f.IntVar(&o.Takeover, "takeover", 0, "unpersisted instances to restore (default 1000000, quick 100000)")
+	f.StringVar(&instances, "instances", "", "numbers of instances in the database, with a cache of 1 MiB (default 1000,100000,1000000,5000000, quick 1000,20000)")
+	f.StringVar(&partitionCounts, "partition-counts", "4,64", "numbers of partitions to compare")
+	f.StringVar(&steps, "steps", "1,2,4,8,16", "numbers of steps of a transaction to compare")
+	f.DurationVar(&o.Phase, "phase", 0, "how long the database is healthy, slow, away, and healthy again, each (default 8s, quick 3s)")
+	f.StringVar(&o.plot, "plot", "", "file for the plot of response times while the database fails (default: database.svg beside the result)")
 	f.StringVar(&settings, "kafka-settings", "", "librdkafka settings to try, name=value,…, of node and load (not of the floor)")
 	f.StringVar(&o.out, "out", "build/bench", "folder for the result")
 	f.StringVar(&o.dataDir, "data-dir", "", "folder for brokers and databases (default: a temporary one)")
@@ -126,12 +144,30 @@ func parseOptions(args []string) (options, error) {
 	default:
 		faults = append(faults, fmt.Errorf("brokers are kafka, embedded or both, not %q", brokers))
 	}
-	for text := range strings.SplitSeq(inFlight, ",") {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			faults = append(faults, fmt.Errorf("in-flight %q is not a positive number", text))
+	setDefault(&o.Phase, 8*time.Second, 3*time.Second)
+	if instances == "" {
+		instances = choose(o.Quick, "1000,20000", "1000,100000,1000000,5000000")
+	}
+	if o.plot == "" {
+		o.plot = filepath.Join(o.out, "database.svg")
+	}
+	for _, list := range []struct {
+		flag, text string
+		into       *[]int
+	}{{"in-flight", inFlight, &o.InFlight}, {"instances", instances, &o.Instances}, {"partition-counts", partitionCounts, &o.PartitionCounts}, {"steps", steps, &o.Steps}} {
+		for text := range strings.SplitSeq(list.text, ",") {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 {
+				faults = append(faults, fmt.Errorf("%s: %q is not a positive number", list.flag, text))
+			}
+			*list.into = append(*list.into, n)
 		}
-		o.InFlight = append(o.InFlight, n)
+	}
+	if slices.Max(o.Steps)*stepsInFlight > o.Characters {
+		faults = append(faults, fmt.Errorf("%d characters are too few for %d transactions of %d steps at a time", o.Characters, stepsInFlight, slices.Max(o.Steps)))
+	}
+	if !slices.IsSorted(o.Instances) || slices.Min(o.Instances) < hotInstances {
+		faults = append(faults, fmt.Errorf("instances must grow, and be at least %d", hotInstances))
 	}
 	for text := range strings.SplitSeq(settings, ",") {
 		name, value, ok := strings.Cut(text, "=")

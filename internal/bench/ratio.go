@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 )
 
@@ -47,6 +48,7 @@ func (r *result) judge() {
 		rate("trade", wlTrade, 64, sysSerializable, 0)
 		rate("trade on 10 hot", wlHot, hotInFlight, sysRowLocked, 1)
 		rate("trade on 10 hot", wlHot, hotInFlight, sysTuned, 0)
+		r.judgeSaga(broker, add)
 		rate("fund", wlFund, 512, sysSerializable, 4)
 		rate("fund", wlFund, 512, sysStatement, 4)
 		rate("read through the log", wlRead, 512, sysStatement, 1)
@@ -61,7 +63,59 @@ func (r *result) judge() {
 				add(ratio{Broker: broker, Name: fmt.Sprintf("trade, %d in flight: rate / floor", n), Value: ours.Rate / floor.Rate})
 			}
 		}
+		r.judgeScale(broker, add)
 		r.judgeBounds(broker, add)
+	}
+}
+
+// judgeSaga compares trades as sagas on hot characters with isolated ones by
+// hand.
+func (r *result) judgeSaga(broker string, add func(ratio)) {
+	ours := r.find(broker, sysRocketcycle, wlSaga, hotInFlight)
+	if theirs := r.find(brokerNone, sysTuned, wlHot, hotInFlight); ours != nil && theirs != nil {
+		add(ratio{Broker: broker, Name: fmt.Sprintf("trade as a saga on 10 hot, %d in flight: rate / %s", hotInFlight, sysTuned), Value: ours.Rate / theirs.Rate, Target: 1})
+	}
+}
+
+// judgeScale adds how cost grows.
+func (r *result) judgeScale(broker string, add func(ratio)) {
+	if cells := r.sizes(broker, wlInstances); len(cells) > 1 {
+		for _, c := range cells[1:] {
+			add(ratio{
+				Broker: broker, Name: fmt.Sprintf("fund, %d instances: rate / that of %d", c.Size, cells[0].Size), Value: c.Rate / cells[0].Rate, Target: 0.9,
+				Note: fmt.Sprintf("%.2f %% misses", 100*c.Node.LoadedPer),
+			})
+		}
+	}
+	if cells := r.sizes(broker, wlPartitions); len(cells) > 1 {
+		for _, c := range cells[1:] {
+			add(ratio{
+				Broker: broker, Name: fmt.Sprintf("trade, %d partitions: CPU / that of %d", c.Size, cells[0].Size), Value: c.cpu() / cells[0].cpu(), Target: 1.1, Less: true,
+				Note: fmt.Sprintf("rate %.2f", c.Rate/cells[0].Rate),
+			})
+		}
+	}
+	// The last against what the first and the one in the middle let expect.
+	if cells := r.sizes(broker, wlSteps); len(cells) > 2 {
+		first, middle, last := cells[0], cells[len(cells)/2], cells[len(cells)-1]
+		per := (1/middle.Rate - 1/first.Rate) / float64(middle.Size-first.Size)
+		expected := 1/first.Rate + per*float64(last.Size-first.Size)
+		add(ratio{
+			Broker: broker, Name: fmt.Sprintf("%d steps: time / a line through %d and %d", last.Size, first.Size, middle.Size), Value: 1 / last.Rate / expected, Target: 1.1, Less: true,
+		})
+	}
+	phase := func(name string) *phaseCell {
+		i := slices.IndexFunc(r.Database, func(c phaseCell) bool { return c.Broker == broker && c.System == sysRocketcycle && c.Phase == name })
+		if i < 0 {
+			return nil
+		}
+		return &r.Database[i]
+	}
+	names := phases()
+	for _, name := range names[1:] {
+		if healthy, c := phase(names[0]), phase(name); healthy != nil && c != nil && healthy.P50 > 0 {
+			add(ratio{Broker: broker, Name: "trade, database " + name + ": p50 / healthy", Value: float64(c.P50) / float64(healthy.P50), Less: true})
+		}
 	}
 }
 
@@ -94,7 +148,7 @@ func (r *result) judgeBounds(broker string, add func(ratio)) {
 	}
 	var peak uint64
 	for _, c := range r.Cells {
-		if c.Broker == broker && c.Node != nil {
+		if c.Broker == broker && c.Node != nil && c.Workload != wlInstances { // its cache is smaller
 			peak = max(peak, c.Node.RSS)
 		}
 	}
@@ -103,6 +157,24 @@ func (r *result) judgeBounds(broker string, add func(ratio)) {
 			Broker: broker, Name: "memory: RSS beyond the cache / 300 MiB", Target: 1, Less: true,
 			Value: (float64(peak) - float64(r.Options.CacheBytes)) / cacheSlack, Note: fmt.Sprintf("RSS at most %d MiB", peak>>20),
 		})
+	}
+	peak = 0
+	for _, c := range r.sizes(broker, wlInstances) {
+		peak = max(peak, c.Node.RSS)
+	}
+	if peak > 0 {
+		add(ratio{
+			Broker: broker, Name: "memory with a cache of 1 MiB: RSS beyond it / 300 MiB", Target: 1, Less: true,
+			Value: (float64(peak) - instanceCache) / cacheSlack, Note: fmt.Sprintf("RSS at most %d MiB", peak>>20),
+		})
+	}
+	for _, t := range r.Takeovers {
+		if t.Broker == broker {
+			add(ratio{
+				Broker: broker, Name: "memory at a takeover: RSS beyond the cache / 300 MiB", Target: 1, Less: true,
+				Value: (float64(t.RSS) - float64(t.CacheBytes)) / cacheSlack, Note: fmt.Sprintf("RSS at most %d MiB", t.RSS>>20),
+			})
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -22,7 +23,10 @@ type result struct {
 	Cells     []cell         `json:"cells"`
 	Storage   []storageCell  `json:"storage,omitempty"`
 	Takeovers []takeoverCell `json:"takeovers,omitempty"`
-	Ratios    []ratio        `json:"ratios"`
+	Database  []phaseCell    `json:"database,omitempty"`
+	// Load is the load average of the machine before and after.
+	Load   [2]float64 `json:"load_average"`
+	Ratios []ratio    `json:"ratios"`
 }
 
 func newResult(o options) *result {
@@ -49,6 +53,8 @@ type cell struct {
 	System   string `json:"system"`
 	Workload string `json:"workload"`
 	InFlight int    `json:"in_flight"`
+	// Size is what a scaling workload varies: steps, partitions, instances.
+	Size int `json:"size,omitempty"`
 	measured
 	// CPU time per operation of this process, which makes the load, and of the
 	// broker; in µs, warm-up included.
@@ -71,6 +77,7 @@ type nodeCell struct {
 	Attempts       float64 `json:"attempts_per_op"`
 	DeathsPer      float64 `json:"deaths_per_op"`
 	HopsPer        float64 `json:"hops_per_op"`
+	LoadedPer      float64 `json:"loaded_per_op"`
 	Aborted        uint64  `json:"kafka_transactions_aborted"`
 	// StorageLag is how many offsets the storage worker was behind at the end,
 	// DrainSeconds how long it took to make up for it.
@@ -86,6 +93,8 @@ type storageCell struct {
 	Seconds float64 `json:"seconds"`
 	RowRate float64 `json:"rows_per_second"`
 	Batches uint64  `json:"batches"`
+	RSS     uint64  `json:"rss_bytes"`
+	CPUPer  float64 `json:"cpu_us_per_row"`
 }
 
 // takeoverCell is the restore of all partitions.
@@ -98,6 +107,10 @@ type takeoverCell struct {
 	SinceFirst float64    `json:"seconds_since_first"`
 	Restores   []restored `json:"restores"`
 	RSS        uint64     `json:"rss_bytes"`
+	CacheBytes int64      `json:"cache_bytes"`
+	CPUSeconds float64    `json:"cpu_seconds"`
+	// Other partitions of the worker, served meanwhile.
+	Others measured `json:"others"`
 }
 
 func (r *result) find(broker, system, workload string, inFlight int) *cell {
@@ -110,33 +123,67 @@ func (r *result) find(broker, system, workload string, inFlight int) *cell {
 	return nil
 }
 
+// sizes returns the cells of a scaling workload, in order of size.
+func (r *result) sizes(broker, workload string) (cells []cell) {
+	for _, c := range r.Cells {
+		if c.Broker == broker && c.Workload == workload && c.Size > 0 {
+			cells = append(cells, c)
+		}
+	}
+	slices.SortFunc(cells, func(a, b cell) int { return a.Size - b.Size })
+	return cells
+}
+
+// name is the workload and its size.
+func (c cell) name() string {
+	if c.Size == 0 {
+		return c.Workload
+	}
+	return fmt.Sprintf("%s %d", c.Workload, c.Size)
+}
+
+// cpu is what an operation costs all together but PostgreSQL, µs.
+func (c cell) cpu() float64 {
+	cost := c.LoadCPUPer + c.BrokerCPUPer
+	if c.Node != nil {
+		cost += c.Node.CPUPer
+	}
+	return cost
+}
+
 // print writes the tables.
 func (r *result) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\t\n", args...) }
-	row("workload\tbroker\tsystem\tin flight\tper second\tp50 ms\tp99 ms\trecords/kafka txn\tKiB/op\tobjects/op\tCPU µs/op: load\tbroker\tnode\tRSS MiB\tattempts\tlag\tdrain s")
+	row("workload\tbroker\tsystem\tin flight\tper second\tp50 ms\tp99 ms\trecords/kafka txn\tKiB/op\tobjects/op\tCPU µs/op: load\tbroker\tnode\tRSS MiB\tattempts\tmisses %%\tlag\tdrain s")
 	for _, c := range r.Cells {
-		text := fmt.Sprintf("%s\t%s\t%s\t%d\t%.0f\t%.2f\t%.2f", c.Workload, c.Broker, c.System, c.InFlight, c.Rate, ms(c.P50), ms(c.P99))
+		text := fmt.Sprintf("%s\t%s\t%s\t%d\t%.0f\t%.2f\t%.2f", c.name(), c.Broker, c.System, c.InFlight, c.Rate, ms(c.P50), ms(c.P99))
 		switch n := c.Node; {
 		case n != nil:
-			row("%s\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%.3f\t%d\t%.2f", text, n.RecordsPer, n.AllocPer/1024, n.ObjectsPer, c.LoadCPUPer, c.BrokerCPUPer, n.CPUPer, n.RSS>>20, n.Attempts, n.StorageLag, n.DrainSeconds)
+			row("%s\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%.3f\t%.2f\t%d\t%.2f", text, n.RecordsPer, n.AllocPer/1024, n.ObjectsPer, c.LoadCPUPer, c.BrokerCPUPer, n.CPUPer, n.RSS>>20, n.Attempts, 100*n.LoadedPer, n.StorageLag, n.DrainSeconds)
 		case c.Retries > 0:
-			row("%s\t\t\t\t%.0f\t\t\t\t%.3f\t\t", text, c.LoadCPUPer, 1+c.Retries)
+			row("%s\t\t\t\t%.0f\t\t\t\t%.3f\t\t\t", text, c.LoadCPUPer, 1+c.Retries)
 		default:
-			row("%s\t\t\t\t%.0f\t%.0f\t\t\t\t\t", text, c.LoadCPUPer, c.BrokerCPUPer)
+			row("%s\t\t\t\t%.0f\t%.0f\t\t\t\t\t\t", text, c.LoadCPUPer, c.BrokerCPUPer)
 		}
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for _, s := range r.Storage {
-		_, _ = fmt.Fprintf(out, "storage worker alone, %s: %d changes, %d rows in %.2f s: %.0f rows/s, %d database transactions\n",
-			s.Broker, s.Changes, s.Rows, s.Seconds, s.RowRate, s.Batches)
+		_, _ = fmt.Fprintf(out, "storage worker alone, %s: %d changes, %d rows in %.2f s: %.0f rows/s, %d database transactions, %.0f µs CPU a row, RSS %d MiB\n",
+			s.Broker, s.Changes, s.Rows, s.Seconds, s.RowRate, s.Batches, s.CPUPer, s.RSS>>20)
 	}
 	for _, t := range r.Takeovers {
-		_, _ = fmt.Fprintf(out, "takeover, %s: %d unpersisted instances restored in %.2f s (%.2f s with the rebalances of the start), RSS %d MiB\n",
-			t.Broker, t.Instances, t.Seconds, t.SinceFirst, t.RSS>>20)
+		_, _ = fmt.Fprintf(out, "takeover, %s: %d unpersisted instances restored in %.2f s (%.2f s with the rebalances of the start), CPU %.2f s, RSS %d MiB with a cache of %d MiB; "+
+			"others meanwhile: %d reads, p50 %.1f ms, p99 %.1f ms, at most %.0f ms\n",
+			t.Broker, t.Instances, t.Seconds, t.SinceFirst, t.CPUSeconds, t.RSS>>20, t.CacheBytes>>20, t.Others.Ops, ms(t.Others.P50), ms(t.Others.P99), ms(t.Others.Max))
 	}
+	for _, p := range r.Database {
+		_, _ = fmt.Fprintf(out, "database %s, %s, %s: %d trades, p50 %.1f ms, p99 %.1f ms, %d failed\n",
+			p.Phase, p.Broker, p.System, p.Ops, ms(p.P50), ms(p.P99), p.Failed)
+	}
+	_, _ = fmt.Fprintf(out, "load average of the machine: %.1f before, %.1f after\n", r.Load[0], r.Load[1])
 	_, _ = fmt.Fprintln(out)
 	return printRatios(out, r.Ratios)
 }

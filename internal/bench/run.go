@@ -8,10 +8,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
 	"github.com/rocketcycle/rocketcycle/internal/devpostgres"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
@@ -51,6 +53,7 @@ func (r *runner) measure(ctx context.Context, kind, system, workload string, inF
 
 func run(ctx context.Context, o options) (err error) {
 	r := &runner{o: o, dir: o.dataDir, result: newResult(o), logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	r.result.Load[0] = loadAverage()
 	if r.dir == "" {
 		if r.dir, err = os.MkdirTemp("", "rkcy-bench-"); err != nil {
 			return err
@@ -77,6 +80,7 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("%s: %w", kind, err)
 		}
 	}
+	r.result.Load[1] = loadAverage()
 	r.result.judge()
 	file, err := r.result.write(o.out)
 	if err != nil {
@@ -92,7 +96,7 @@ func run(ctx context.Context, o options) (err error) {
 // progress says on standard error what is done.
 func (r *runner) progress(c cell) {
 	r.result.Cells = append(r.result.Cells, c)
-	_, _ = fmt.Fprintf(os.Stderr, "%-10s %-17s %-6s %4d in flight  %8.0f/s  p50 %7.2f ms\n", c.Broker, c.System, c.Workload, c.InFlight, c.Rate, ms(c.P50))
+	_, _ = fmt.Fprintf(os.Stderr, "%-10s %-17s %-16s %4d in flight  %8.0f/s  p50 %7.2f ms\n", c.Broker, c.System, c.name(), c.InFlight, c.Rate, ms(c.P50))
 }
 
 func (r *runner) database(ctx context.Context, name string) (string, error) {
@@ -171,19 +175,26 @@ func (r *runner) broker(ctx context.Context, kind string) (err error) {
 			return fmt.Errorf("floor: %w", err)
 		}
 	}
-	if r.o.has(wlTrade) || r.o.has(wlHot) || r.o.has(wlFund) || r.o.has(wlRead) || r.o.has(wlGRPC) {
-		if err := r.game(ctx, kind, bootstrap); err != nil {
-			return fmt.Errorf("game: %w", err)
-		}
+	parts := []struct {
+		name      string
+		workloads []string
+		run       func(ctx context.Context, kind, bootstrap string) error
+	}{
+		{"game", []string{wlTrade, wlHot, wlFund, wlRead, wlGRPC, wlSaga, wlSteps}, r.game},
+		{"partitions", []string{wlPartitions}, r.partitions},
+		{"instances", []string{wlInstances}, r.instances},
+		{"database", []string{wlDatabase}, r.failing},
+		{"storage", []string{wlStorage}, r.storage},
+		{"takeover", []string{wlTakeover}, r.takeover},
 	}
-	if r.o.has(wlStorage) {
-		if err := r.storage(ctx, kind, bootstrap); err != nil {
-			return fmt.Errorf("storage: %w", err)
+	for _, part := range parts {
+		// What shows how work grows is measured once, on the first broker.
+		once := slices.Contains([]string{wlPartitions, wlInstances, wlDatabase}, part.workloads[0])
+		if !slices.ContainsFunc(part.workloads, r.o.has) || once && kind != r.o.Brokers[0] {
+			continue
 		}
-	}
-	if r.o.has(wlTakeover) {
-		if err := r.takeover(ctx, kind, bootstrap); err != nil {
-			return fmt.Errorf("takeover: %w", err)
+		if err := part.run(ctx, kind, bootstrap); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
 	return nil
@@ -219,9 +230,13 @@ func (r *runner) floor(ctx context.Context, kind, bootstrap string) (err error) 
 }
 
 func (r *runner) nodeConfig(ctx context.Context, environment, kind, bootstrap string, roles node.Roles) (nodeConfig, error) {
+	return r.nodeConfigOf(ctx, environment, kind, bootstrap, r.o.Partitions, roles)
+}
+
+func (r *runner) nodeConfigOf(ctx context.Context, environment, kind, bootstrap string, partitions int, roles node.Roles) (nodeConfig, error) {
 	dsn, err := r.database(ctx, environment+"-"+kind)
 	cfg := nodeConfig{
-		Bootstrap: bootstrap, DSN: dsn, Environment: environment, Partitions: r.o.Partitions, Workers: r.o.Workers,
+		Bootstrap: bootstrap, DSN: dsn, Environment: environment, Partitions: partitions, Workers: r.o.Workers,
 		CacheBytes: r.o.CacheBytes, Roles: roles, Settings: r.o.Kafka,
 	}
 	if err == nil {
@@ -230,32 +245,38 @@ func (r *runner) nodeConfig(ctx context.Context, environment, kind, bootstrap st
 	return cfg, err
 }
 
+// with starts a node and a client of it, for f.
+func (r *runner) with(ctx context.Context, cfg nodeConfig, kind string, f func(g *gameRun) error) (err error) {
+	g := &gameRun{runner: r, kind: kind}
+	if g.node, err = startChild("node", cfg, &g.ready); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.node.stop()) }()
+	if g.client, err = newClient(ctx, cfg, r.logger); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.client.close()) }()
+	if g.lag, err = newStorageLag(cfg); err != nil {
+		return err
+	}
+	defer g.lag.admin.Close()
+	return f(g)
+}
+
 // game runs the workloads of the example on a node with all roles.
-func (r *runner) game(ctx context.Context, kind, bootstrap string) (err error) {
+func (r *runner) game(ctx context.Context, kind, bootstrap string) error {
 	cfg, err := r.nodeConfig(ctx, "game", kind, bootstrap, node.AllRoles())
 	if err != nil {
 		return err
 	}
-	var ready nodeReady
-	child, err := startChild("node", cfg, &ready)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, child.stop()) }()
-	c, err := newClient(ctx, cfg, r.logger)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.close()) }()
-	lag, err := newStorageLag(cfg)
-	if err != nil {
-		return err
-	}
-	defer lag.admin.Close()
+	return r.with(ctx, cfg, kind, func(g *gameRun) error { return g.play(ctx) })
+}
+
+func (g *gameRun) play(ctx context.Context) (err error) {
+	r, c := g.runner, g.client
 	if err := createCharacters(ctx, c, r.o.Characters); err != nil {
 		return err
 	}
-	g := &gameRun{runner: r, kind: kind, node: child, client: c, lag: lag}
 	n := r.o.Characters
 	for _, inFlight := range r.o.InFlight {
 		for _, one := range []struct {
@@ -274,8 +295,18 @@ func (r *runner) game(ctx context.Context, kind, bootstrap string) (err error) {
 			return err
 		}
 	}
+	if r.o.has(wlSaga) {
+		if err := g.cell(ctx, sysRocketcycle, wlSaga, hotInFlight, tradeOpIn(c, hotCharacters, rpgv1.TradeMode_TRADE_MODE_SAGA)); err != nil {
+			return err
+		}
+	}
+	if r.o.has(wlSteps) {
+		if err := g.steps(ctx); err != nil {
+			return err
+		}
+	}
 	if r.o.has(wlGRPC) {
-		remote, err := dial(ready.GRPC)
+		remote, err := dial(g.ready.GRPC)
 		if err != nil {
 			return err
 		}
@@ -292,8 +323,10 @@ type gameRun struct {
 	*runner
 	kind   string
 	node   *child
+	ready  nodeReady
 	client *client
 	lag    *storageLag
+	size   int // of the cell of a scaling workload
 }
 
 type snapshot struct {
@@ -303,6 +336,9 @@ type snapshot struct {
 
 func (g *gameRun) cell(ctx context.Context, system, workload string, inFlight int, op operation) error {
 	name := fmt.Sprintf("%s-%s-%d", g.kind, strings.ReplaceAll(system, " ", "-")+"-"+workload, inFlight)
+	if g.size > 0 {
+		name += fmt.Sprintf("-of-%d", g.size)
+	}
 	var at [2]snapshot
 	between := func(last bool) error {
 		if err := g.profile(name, last); err != nil {
@@ -321,6 +357,7 @@ func (g *gameRun) cell(ctx context.Context, system, workload string, inFlight in
 	if err != nil {
 		return err
 	}
+	c.Size = g.size
 	c.Node = newNodeCell(at[0], at[1], c.measured)
 	c.Node.StorageLag, c.Node.DrainSeconds = behind, time.Since(began).Seconds()
 	g.progress(c)
@@ -366,6 +403,7 @@ func newNodeCell(from, to snapshot, m measured) *nodeCell {
 		RSS:            to.RSSBytes,
 		DeathsPer:      per(p.Stats.Deaths, q.Stats.Deaths),
 		HopsPer:        per(p.Stats.Hops, q.Stats.Hops),
+		LoadedPer:      per(p.Stats.Loaded, q.Stats.Loaded),
 		Aborted:        q.Aborted - p.Aborted,
 	}
 	if batches := q.KafkaTransactions - p.KafkaTransactions; batches > 0 {

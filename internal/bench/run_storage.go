@@ -37,7 +37,7 @@ func (r *runner) writeChanges(ctx context.Context, cfg nodeConfig, instances, co
 		return err
 	}
 	for i := range instances {
-		c := newCharacter(i, "00000000-0000-7000-8000-000000000000")
+		c := newCharacter(i, playerID(i))
 		for version := range count {
 			c.Currency.Gold = rnd.Int64N(startGold)
 			value, err := proto.Marshal(c)
@@ -83,42 +83,12 @@ func (r *runner) storage(ctx context.Context, kind, bootstrap string) (err error
 	defer func() { err = errors.Join(err, c.stop()) }()
 	s := storageCell{Broker: kind, Changes: rows * perInstance, Rows: rows, Seconds: ready.Took.Seconds(), Batches: ready.Batches}
 	s.RowRate = float64(rows) / s.Seconds
-	r.result.Storage = append(r.result.Storage, s)
-	_, _ = fmt.Fprintf(os.Stderr, "%-10s storage worker alone  %8.0f rows/s\n", kind, s.RowRate)
-	return nil
-}
-
-// takeoverCache is the cache of the node that takes over: all that is not
-// persisted has to stay in it.
-const takeoverCache = 1 << 30
-
-// takeover measures how soon a node serves partitions whose instances are not
-// persisted.
-func (r *runner) takeover(ctx context.Context, kind, bootstrap string) (err error) {
-	cfg, err := r.nodeConfig(ctx, "takeover", kind, bootstrap, node.Roles{Processor: true})
-	if err != nil {
-		return err
-	}
-	cfg.CacheBytes = takeoverCache
-	if err := r.writeChanges(ctx, cfg, r.o.Takeover, 1); err != nil {
-		return err
-	}
-	var ready nodeReady
-	c, err := startChild("node", cfg, &ready)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.stop()) }()
 	u, err := c.usage()
 	if err != nil {
 		return err
 	}
-	if u.Processor.Instances != r.o.Takeover {
-		return fmt.Errorf("%d instances were restored, not %d", u.Processor.Instances, r.o.Takeover)
-	}
-	r.result.Takeovers = append(r.result.Takeovers, takeoverCell{
-		Broker: kind, Instances: r.o.Takeover, Seconds: ready.Settled.Seconds(), SinceFirst: ready.SinceFirst.Seconds(), Restores: ready.Restores, RSS: u.RSSBytes,
-	})
-	_, _ = fmt.Fprintf(os.Stderr, "%-10s takeover of %d instances  %.2f s\n", kind, r.o.Takeover, ready.Settled.Seconds())
+	s.RSS, s.CPUPer = u.PeakRSSBytes, float64(u.CPU.Microseconds())/float64(rows)
+	r.result.Storage = append(r.result.Storage, s)
+	_, _ = fmt.Fprintf(os.Stderr, "%-10s storage worker alone  %8.0f rows/s\n", kind, s.RowRate)
 	return nil
 }

@@ -68,3 +68,15 @@ func cpuOf(pid int) time.Duration {
 	system, _ := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
+
+// loadAverage returns that of the machine, of the last minute; 0 if that is not
+// known.
+func loadAverage() float64 {
+	raw, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(raw), " ")
+	load, _ := strconv.ParseFloat(first, 64)
+	return load
+}

@@ -231,6 +231,7 @@ func (e *engine) wants() []instanceRef {
 
 // loaded stores what the database has of an instance; nil: it has none.
 func (e *engine) loaded(p *partition, key string, instance *rkcyv1.Instance) {
+	e.stats.Loaded++
 	if instance == nil {
 		instance = &rkcyv1.Instance{}
 	}

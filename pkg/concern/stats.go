@@ -18,6 +18,8 @@ type Stats struct {
 	Undone, Stuck, Repeats uint64
 	// Expired counts transactions whose deadline passed while they were parked.
 	Expired uint64
+	// Loaded counts instances read from the database.
+	Loaded uint64
 }
 
 // Add returns the sum of two Stats.
@@ -29,6 +31,6 @@ func (s Stats) Add(o Stats) Stats {
 		Parked: s.Parked + o.Parked, Deaths: s.Deaths + o.Deaths, Duplicates: s.Duplicates + o.Duplicates,
 		Shed: s.Shed + o.Shed, Quarantined: s.Quarantined + o.Quarantined, Panics: s.Panics + o.Panics,
 		Undone: s.Undone + o.Undone, Stuck: s.Stuck + o.Stuck, Repeats: s.Repeats + o.Repeats,
-		Expired: s.Expired + o.Expired,
+		Expired: s.Expired + o.Expired, Loaded: s.Loaded + o.Loaded,
 	}
 }
