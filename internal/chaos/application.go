@@ -10,6 +10,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/rocketcycle/rocketcycle/pkg/concern"
@@ -141,6 +144,7 @@ type service struct{ runner txn.Runner }
 const (
 	serviceName = "rkcy.chaos.Ledger"
 	method      = "/" + serviceName + "/Run"
+	protoFile   = "rkcy/chaos/ledger.proto"
 )
 
 func (s service) run(ctx context.Context, in *wrapperspb.BytesValue) (*wrapperspb.BytesValue, error) {
@@ -169,8 +173,25 @@ func (s service) run(ctx context.Context, in *wrapperspb.BytesValue) (*wrappersp
 	return wrapperspb.Bytes(out), err
 }
 
+// describe makes the service known to the process, as generated code would.
+func describe() error {
+	bytesValue := proto.String(".google.protobuf.BytesValue")
+	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
+		Name: proto.String(protoFile), Package: proto.String("rkcy.chaos"), Syntax: proto.String("proto3"),
+		Dependency: []string{"google/protobuf/wrappers.proto"},
+		Service: []*descriptorpb.ServiceDescriptorProto{{
+			Name:   proto.String("Ledger"),
+			Method: []*descriptorpb.MethodDescriptorProto{{Name: proto.String("Run"), InputType: bytesValue, OutputType: bytesValue}},
+		}},
+	}, protoregistry.GlobalFiles)
+	if err != nil {
+		return err
+	}
+	return protoregistry.GlobalFiles.RegisterFile(file)
+}
+
 func services(runner txn.Runner) []edge.Service {
-	desc := grpc.ServiceDesc{ServiceName: serviceName, HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{{
+	desc := grpc.ServiceDesc{ServiceName: serviceName, HandlerType: (*any)(nil), Metadata: protoFile, Methods: []grpc.MethodDesc{{
 		MethodName: "Run",
 		Handler: func(srv any, ctx context.Context, decode func(any) error, chain grpc.UnaryServerInterceptor) (any, error) {
 			in := &wrapperspb.BytesValue{}

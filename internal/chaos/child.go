@@ -94,6 +94,9 @@ func child(text string) error {
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		return err
 	}
+	if err := describe(); err != nil {
+		return err
+	}
 	for name, n := range s.KillAt {
 		failpoint.Set(name, n, func() {
 			fmt.Fprintln(os.Stderr, "chaos: killed at", name)
