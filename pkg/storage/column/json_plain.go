@@ -46,8 +46,9 @@ func (ps plans) field(fd protoreflect.FieldDescriptor) (f plannedField, ok bool)
 	case protoreflect.MessageKind:
 		f.message = ps.of(value.Message())
 		return f, f.message.plain
+	default:
+		return f, true
 	}
-	return f, true
 }
 
 func (ps plans) of(m protoreflect.MessageDescriptor) *plan {
@@ -84,7 +85,7 @@ func (f plannedField) appendField(b []byte, v protoreflect.Value, level int) ([]
 	if level > maxDepth {
 		return b, false
 	}
-	ok := true
+	var ok bool
 	switch {
 	case f.fd.IsList():
 		b = append(b, '[')
@@ -129,7 +130,7 @@ func (f plannedField) appendMap(b []byte, m protoreflect.Map, level int) ([]byte
 		}
 	})
 	b = append(b, '{')
-	ok := true
+	var ok bool
 	for i, e := range entries {
 		if i > 0 {
 			b = append(b, ',')
@@ -184,7 +185,8 @@ func (f plannedField) appendOne(b []byte, kind protoreflect.Kind, v protoreflect
 
 func (p *plan) appendMessage(b []byte, m protoreflect.Message, level int) ([]byte, bool) {
 	b = append(b, '{')
-	first, ok := true, true
+	var ok bool
+	first := true
 	for i := range p.fields {
 		f := &p.fields[i]
 		if !m.Has(f.fd) {
