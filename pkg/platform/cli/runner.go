@@ -150,9 +150,13 @@ func (c *child) supervise(ctx context.Context, program string) {
 		}
 		exit, ok := errors.AsType[*exec.ExitError](err)
 		if !c.hasBegun() && (!ok || exit.ExitCode() >= 0) {
-			c.failed = &edgecmd.ExitError{Code: edgecmd.ExitOther, Err: fmt.Errorf("the child %q ended before it served: %v", c.role, err)}
-			if ok {
+			switch {
+			case ok:
 				c.failed = &edgecmd.ExitError{Code: max(exit.ExitCode(), edgecmd.ExitOther), Err: fmt.Errorf("the child %q ended before it served; see above", c.role)}
+			case err != nil:
+				c.failed = &edgecmd.ExitError{Code: edgecmd.ExitOther, Err: fmt.Errorf("the child %q ended before it served: %w", c.role, err)}
+			default:
+				c.failed = &edgecmd.ExitError{Code: edgecmd.ExitOther, Err: fmt.Errorf("the child %q ended before it served", c.role)}
 			}
 			return
 		}
