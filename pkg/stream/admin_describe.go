@@ -91,7 +91,9 @@ func groupInfo(d kafka.ConsumerGroupDescription) GroupInfo {
 		})
 		info.Members = append(info.Members, member)
 	}
-	slices.SortFunc(info.Members, func(a, b GroupMember) int { return cmp.Or(cmp.Compare(a.ClientID, b.ClientID), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(info.Members, func(a, b GroupMember) int {
+		return cmp.Or(cmp.Compare(a.ClientID, b.ClientID), cmp.Compare(a.ID, b.ID))
+	})
 	return info
 }
 
