@@ -71,7 +71,7 @@ func New(app node.Application) *cobra.Command {
 	if edge.HasSubCommands() {
 		root.AddCommand(edge)
 	}
-	root.AddCommand(newTransactions(app))
+	root.AddCommand(newTransactions(app), newStatus(app), newWatch(app), newDecode(app), newErrors(app), newInstance(app), newDoctor(app))
 	root.AddCommand(app.Commands...)
 	return root
 }
@@ -103,6 +103,8 @@ With servers of your own:
   APP run -f FILE
 
 Or each role alone, as often as needed: APP process, APP storage, APP edge serve.
+
+Look at what runs: APP status, APP watch, APP txn list, APP doctor.
 
 Servers are named by the platform file, by flags, or by the variables
 `+platform.EnvKafkaBootstrap+` and `+platform.EnvPostgresDSN+`.`, "APP", name)

@@ -21,6 +21,7 @@ func newTransactions(app node.Application) *cobra.Command {
 		},
 		Examples: map[string]string{"GetTransaction": id, "WaitTransaction": id + " --timeout 1m", "CancelTransaction": id, "RetryTransaction": id},
 	})
+	cmd.AddCommand(newTransactionList(app))
 	if app.Service != nil {
 		cmd.AddCommand(edgecmd.New(edgecmd.Config{
 			App: app.Name, Use: "explain", Short: "Show how a request would run: visits, holds, commit point", Explain: true,

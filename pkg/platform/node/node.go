@@ -100,7 +100,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("start: %w", err)
 	}
-	if err := fits(n.cfg.Application, version.GetConfig()); err != nil {
+	if err := Fits(n.cfg.Application, version.GetConfig()); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	if err := n.checkTargets(ctx); err != nil {
@@ -183,8 +183,9 @@ func (n *Node) checkTargets(ctx context.Context) error {
 	return nil
 }
 
-// fits reports every Concern that only one of application and platform knows.
-func fits(app Application, p *rkcyv1.PlatformConfig) error {
+// Fits reports every Concern that only one of application and published platform
+// knows.
+func Fits(app Application, p *rkcyv1.PlatformConfig) error {
 	var faults []error
 	known := map[string]bool{}
 	for _, c := range app.AllConcerns() {
