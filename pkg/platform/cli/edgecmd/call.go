@@ -47,14 +47,9 @@ func call(ctx context.Context, addr string, m protoreflect.MethodDescriptor, req
 	if opts.timeout <= 0 {
 		return nil, usagef("--timeout: %v is not allowed; it is more than 0", opts.timeout)
 	}
-	conn, err := grpc.NewClient("dns:///"+addr, // a host that is called like a scheme is still a host
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithUserAgent(cfg.App+"-edge"),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
-		grpc.WithDisableServiceConfig(),
-	)
+	conn, err := dial(addr, cfg)
 	if err != nil {
-		return nil, usagef("edge %q: %w", addr, err)
+		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
 	if ctx == nil {
@@ -65,15 +60,32 @@ func call(ctx context.Context, addr string, m protoreflect.MethodDescriptor, req
 	answer := dynamicpb.NewMessage(m.Output())
 	name := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
 	if err := conn.Invoke(ctx, name, request, answer); err != nil {
-		st := status.Convert(err)
-		e := &statusError{status: st, asJSON: opts.json}
-		switch own := len(st.Details()) == 0; { // what an edge says has details
-		case own && st.Code() == codes.Unavailable:
-			e.hint = fmt.Sprintf("Is an edge serving gRPC at %s? Another address is given by --edge or %s.", addr, cfg.env())
-		case own && st.Code() == codes.DeadlineExceeded:
-			e.hint = fmt.Sprintf("%s did not answer within %v. Whether the request took effect is not known.", addr, opts.timeout)
-		}
-		return nil, &ExitError{Code: exitCode(st), Err: e}
+		return nil, callError(err, addr, opts, cfg)
 	}
 	return answer, nil
+}
+
+func dial(addr string, cfg Config) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("dns:///"+addr, // a host that is called like a scheme is still a host
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithUserAgent(cfg.App+"-edge"),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		return nil, usagef("edge %q: %w", addr, err)
+	}
+	return conn, nil
+}
+
+func callError(err error, addr string, opts *options, cfg Config) error {
+	st := status.Convert(err)
+	e := &statusError{status: st, asJSON: opts.json}
+	switch own := len(st.Details()) == 0; { // what an edge says has details
+	case own && st.Code() == codes.Unavailable:
+		e.hint = fmt.Sprintf("Is an edge serving gRPC at %s? Another address is given by --edge or %s.", addr, cfg.env())
+	case own && st.Code() == codes.DeadlineExceeded:
+		e.hint = fmt.Sprintf("%s did not answer within %v. Whether the request took effect is not known.", addr, opts.timeout)
+	}
+	return &ExitError{Code: exitCode(st), Err: e}
 }

@@ -48,6 +48,10 @@ type Config struct {
 	Explain bool
 	// Positional names the field that an argument without = gives. May be empty.
 	Positional string
+
+	// batch: there is a command for many requests at once, unless the service
+	// has one of that name.
+	batch bool
 }
 
 func (c Config) withDefaults() Config {
@@ -55,7 +59,7 @@ func (c Config) withDefaults() Config {
 		c.DefaultAddr = DefaultAddr
 	}
 	if c.Use == "" {
-		c.Use, c.Short = "edge", "Send requests to an edge"
+		c.Use, c.Short, c.batch = "edge", "Send requests to an edge", true
 	}
 	if c.Getenv == nil {
 		c.Getenv = os.Getenv
@@ -114,6 +118,9 @@ Exit codes: 0 done, %d wrong usage, %d refused by the server, %d unavailable, %d
 		if m := methods.Get(i); !m.IsStreamingClient() && !m.IsStreamingServer() {
 			addMethod(root, cfg, opts, m, summaries[string(cfg.Service.Name())+"_"+string(m.Name())])
 		}
+	}
+	if cfg.batch && child(root, "batch") == nil {
+		root.AddCommand(newBatch(cfg, opts))
 	}
 	return root
 }

@@ -137,7 +137,7 @@ func TestFaults(t *testing.T) {
 		{true, []string{"ping", "x=1"}, `unknown field "x"; the command takes no fields`},
 		{false, []string{"create"}, `my-app edge create what? One of character, player`},
 		{false, []string{"create", "playr"}, `unknown command "playr" for "my-app edge create" (did you mean "player"?); there are character, player`},
-		{false, []string{"crate"}, `unknown command "crate" for "my-app edge" (did you mean "create"?); there are create, delete, fund, read, trade, update`},
+		{false, []string{"crate"}, `unknown command "crate" for "my-app edge" (did you mean "create"?); there are batch, create, delete, fund, read, trade, update`},
 		{false, []string{"create", "player", "--nope"}, `unknown flag: --nope; see my-app edge create player --help`},
 		{false, []string{"create", "player", "--timeout", "0"}, `--timeout: 0s is not allowed; it is more than 0`},
 	} {
