@@ -223,7 +223,7 @@ func askHTTP(ctx context.Context, s *running, a ask) (told, error) {
 	if a.timeout != 0 {
 		timeout = strconv.FormatInt(a.timeout.Milliseconds(), 10) + "m"
 	}
-	res, text, err := s.send(ctx, method, path, body, a, "Idempotency-Key", a.key, "X-Request-Id", a.request, "Grpc-Timeout", timeout)
+	res, text, err := s.send(ctx, method, path, body, a, "Idempotency-Key", a.key, "X-Request-Id", a.request, "Grpc-Timeout", timeout) //nolint:bodyclose // send has closed it
 	if err != nil {
 		return told{}, err
 	}
@@ -246,7 +246,7 @@ func askBatch(codec frame.Codec) func(context.Context, *running, ask) (told, err
 		if codec == frame.Proto {
 			contentType = "application/x-protobuf"
 		}
-		res, text, err := s.send(ctx, http.MethodPost, edge.BatchPath, string(body), a, "Content-Type", contentType)
+		res, text, err := s.send(ctx, http.MethodPost, edge.BatchPath, string(body), a, "Content-Type", contentType) //nolint:bodyclose // send has closed it
 		if err != nil {
 			return told{}, err
 		}
@@ -255,8 +255,11 @@ func askBatch(codec frame.Codec) func(context.Context, *running, ask) (told, err
 			return told{status: st}, err
 		}
 		out, err := codec.Response(text)
-		if err != nil || len(out.GetResults()) != 1 {
-			return told{}, fmt.Errorf("%v: %s", err, text)
+		if err != nil {
+			return told{}, fmt.Errorf("%w: %s", err, text)
+		}
+		if len(out.GetResults()) != 1 {
+			return told{}, fmt.Errorf("want one result: %s", text)
 		}
 		return toldOf(codec, out.GetResults()[0])
 	}
