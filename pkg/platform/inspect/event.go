@@ -66,9 +66,9 @@ func (e *Event) Line() string {
 		line += fmt.Sprintf(" %q", e.Key)
 	}
 	if e.Text != "" {
-		line += " " + Printable(e.Text)
+		line += " " + e.Text
 	}
-	return line
+	return Printable(strings.ReplaceAll(line, "\n", "; "))
 }
 
 // Details returns the record as lines, safe for a terminal.
