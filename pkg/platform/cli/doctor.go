@@ -292,7 +292,7 @@ func (d *doctor) running(ctx context.Context, version *rkcyv1.PlatformVersion) {
 		d.add("processes", checkFailed, fmt.Sprintf("start them: %[1]s run, or %[1]s process, %[1]s storage and %[1]s edge serve", d.app.Name), "%s", p)
 	}
 	if own == 0 {
-		d.add("processes", checkOK, "", "%d workers serve every partition, and every storage target has its own", len(s.Members))
+		d.add("processes", checkOK, "", "every partition is served, by %s, and every storage target has its workers", plural(len(s.Members), "worker"))
 	}
 	found, err := i.Waiting(ctx, nil, inspect.WaitingFilter{})
 	if err != nil {

@@ -221,7 +221,7 @@ func TestOperations(t *testing.T) {
 		}
 	}
 	s.want(t, 0, []string{"PARTITION", "player_username[0]", "main", "game@"}, "status")
-	s.want(t, 0, []string{"serve every partition", "version 1 is what the file says", "every table is as it must be"}, "doctor", "--data-dir", t.TempDir())
+	s.want(t, 0, []string{"every partition is served, by 2 workers", "version 1 is what the file says", "every table is as it must be"}, "doctor", "--data-dir", t.TempDir())
 
 	// The records are decoded.
 	watched := s.want(t, 0, []string{

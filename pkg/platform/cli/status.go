@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -52,14 +53,21 @@ func problems(n int) error {
 	case 0:
 		return nil
 	case 1:
-		return &edgecmd.ExitError{Code: edgecmd.ExitOther, Err: fmt.Errorf("there is 1 problem")}
+		return &edgecmd.ExitError{Code: edgecmd.ExitOther, Err: errors.New("there is 1 problem")}
 	}
 	return &edgecmd.ExitError{Code: edgecmd.ExitOther, Err: fmt.Errorf("there are %d problems", n)}
 }
 
+func plural(n int, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return fmt.Sprintf("%d %ss", n, of)
+}
+
 func printStatus(w io.Writer, s *inspect.PlatformStatus) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
-	p("%s in %s, version %d, published %s by %s; %d brokers", s.Platform, s.Environment, s.Version, s.Published.Format(time.RFC3339), s.Author, s.Brokers)
+	p("%s in %s, version %d, published %s by %s; %s", s.Platform, s.Environment, s.Version, s.Published.Format(time.RFC3339), s.Author, plural(s.Brokers, "broker"))
 	p("")
 	p("WORKER\tFROM\tPARTITIONS")
 	for _, m := range s.Members {
@@ -73,7 +81,11 @@ func printStatus(w io.Writer, s *inspect.PlatformStatus) {
 			if owner == "" {
 				owner = "nobody"
 			}
-			p("%s[%d]\t%s\t%s\t%d\t%d\t%d", c.Name, part.Partition, owner, counted(part.Behind, part.Exact), part.Open, part.Committed, part.End)
+			position := "none" // nobody has ever committed there
+			if part.Committed >= 0 {
+				position = fmt.Sprint(part.Committed)
+			}
+			p("%s[%d]\t%s\t%s\t%d\t%s\t%d", c.Name, part.Partition, owner, counted(part.Behind, part.Exact), part.Open, position, part.End)
 		}
 	}
 	p("")
