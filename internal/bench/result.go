@@ -60,6 +60,9 @@ type cell struct {
 	// broker; in µs, warm-up included.
 	LoadCPUPer   float64 `json:"load_cpu_us_per_op"`
 	BrokerCPUPer float64 `json:"broker_cpu_us_per_op,omitempty"`
+	// LoadAverage of the machine at the end: about 4 is what the benchmark makes
+	// itself on two cores, more is the work of others.
+	LoadAverage float64 `json:"load_average"`
 	// Of the node, during the measurement.
 	Node *nodeCell `json:"node,omitempty"`
 	// Retries per operation, of a baseline.
@@ -155,16 +158,16 @@ func (c cell) cpu() float64 {
 func (r *result) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\t\n", args...) }
-	row("workload\tbroker\tsystem\tin flight\tper second\tp50 ms\tp99 ms\trecords/kafka txn\tKiB/op\tobjects/op\tCPU µs/op: load\tbroker\tnode\tRSS MiB\tattempts\tmisses %%\tlag\tdrain s")
+	row("workload\tbroker\tsystem\tin flight\tper second\tp50 ms\tp99 ms\trecords/kafka txn\tKiB/op\tobjects/op\tCPU µs/op: load\tbroker\tnode\tRSS MiB\tattempts\tmisses %%\tlag\tdrain s\tload average")
 	for _, c := range r.Cells {
 		text := fmt.Sprintf("%s\t%s\t%s\t%d\t%.0f\t%.2f\t%.2f", c.name(), c.Broker, c.System, c.InFlight, c.Rate, ms(c.P50), ms(c.P99))
 		switch n := c.Node; {
 		case n != nil:
-			row("%s\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%.3f\t%.2f\t%d\t%.2f", text, n.RecordsPer, n.AllocPer/1024, n.ObjectsPer, c.LoadCPUPer, c.BrokerCPUPer, n.CPUPer, n.RSS>>20, n.Attempts, 100*n.LoadedPer, n.StorageLag, n.DrainSeconds)
+			row("%s\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%.3f\t%.2f\t%d\t%.2f\t%.1f", text, n.RecordsPer, n.AllocPer/1024, n.ObjectsPer, c.LoadCPUPer, c.BrokerCPUPer, n.CPUPer, n.RSS>>20, n.Attempts, 100*n.LoadedPer, n.StorageLag, n.DrainSeconds, c.LoadAverage)
 		case c.Retries > 0:
-			row("%s\t\t\t\t%.0f\t\t\t\t%.3f\t\t\t", text, c.LoadCPUPer, 1+c.Retries)
+			row("%s\t\t\t\t%.0f\t\t\t\t%.3f\t\t\t\t%.1f", text, c.LoadCPUPer, 1+c.Retries, c.LoadAverage)
 		default:
-			row("%s\t\t\t\t%.0f\t%.0f\t\t\t\t\t\t", text, c.LoadCPUPer, c.BrokerCPUPer)
+			row("%s\t\t\t\t%.0f\t%.0f\t\t\t\t\t\t%.1f", text, c.LoadCPUPer, c.BrokerCPUPer, c.LoadAverage)
 		}
 	}
 	if err := w.Flush(); err != nil {

@@ -48,6 +48,7 @@ func (r *runner) measure(ctx context.Context, kind, system, workload string, inF
 		Broker: kind, System: system, Workload: workload, InFlight: inFlight, measured: m,
 		LoadCPUPer:   float64((ownAfter - own).Microseconds()) / ops,
 		BrokerCPUPer: float64((brokerAfter - broker).Microseconds()) / ops,
+		LoadAverage:  loadAverage(),
 	}, err
 }
 

@@ -1,6 +1,7 @@
 package concern
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -93,18 +94,20 @@ func checkState(record *rkcyv1.StateRecord) (err error) {
 	return err
 }
 
-// change takes one record of the storage partition, in order. The record's bytes
-// become those of the instance.
+// change takes one record of the storage partition, in order.
 func (r *restorer) change(rec stream.Record) error {
 	c, err := changewire.Unmarshal(rec.Value)
 	if err != nil {
 		return fmt.Errorf("storage record at %s[%d]@%d: %w", rec.Topic, rec.Partition, rec.Offset, err)
 	}
-	if c.GetAfter() == nil {
-		c.After = &rkcyv1.Instance{}
+	after := c.GetAfter()
+	if after == nil {
+		after = &rkcyv1.Instance{}
 	}
+	// A copy, since the record around it is as large again and would stay.
+	after.Value = bytes.Clone(after.GetValue())
 	r.cache.get(r.p, c.GetKey()) // becomes the most recently used
-	en := r.cache.put(r.p, c.GetKey(), c.GetAfter())
+	en := r.cache.put(r.p, c.GetKey(), after)
 	if rec.Offset >= r.watermark {
 		r.cache.change(en, func() { en.storageOffset = rec.Offset })
 		r.p.overlay = append(r.p.overlay, overlayItem{rec.Offset, en})
