@@ -2,11 +2,13 @@ package guide
 
 import (
 	"context"
+	"path/filepath"
 	"testing"
 	"time"
 
 	account "github.com/rocketcycle/rocketcycle/internal/codegen/testdata/golden/account"
 	"github.com/rocketcycle/rocketcycle/pkg/concern"
+	"github.com/rocketcycle/rocketcycle/pkg/platform"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 )
 
@@ -76,5 +78,13 @@ func TestAccount(t *testing.T) {
 	}
 	if err := account.NewAccount(Accounts{}).Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// The platform file that the guide shows is one.
+func TestTargetsFile(t *testing.T) {
+	cfg, err := platform.Load(filepath.Join(root, "docs", "guide", "targets.yaml"), func(string) string { return "" })
+	if err != nil || len(cfg.Storage.Targets) != 2 || cfg.Storage.Targets[1].Role != platform.RoleSecondary {
+		t.Errorf("%+v, %v", cfg.Storage, err)
 	}
 }
