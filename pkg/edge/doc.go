@@ -14,7 +14,13 @@
 //
 //	gRPC ─► gRPC server ──────────────────────────────────────────┐
 //	                                                              ├─► slot, deadline, decode, service, status
-//	HTTP ─► slot, size, UTF-8 ─► grpc-gateway ─► in-process gRPC ─┘
+//	HTTP ─► slot, size, UTF-8 ─► grpc-gateway ─► in-process gRPC ─┤
+//	WebSocket, batch ─► slot, size ─► envelope ─► dispatch ───────┘
+//
+// An envelope (rkcy.edge.v1) names a method and carries its request; a batch is
+// a container of envelopes with one answer for each, and no transaction. Which
+// methods there are follows from the services that are registered. One that is
+// marked internal is refused on every way.
 //
 // A server goes through new → ready → draining → stopped, once. While it is
 // ready, SetServing moves its health between serving and not serving; requests
