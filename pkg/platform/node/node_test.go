@@ -168,7 +168,7 @@ func TestRefusedStart(t *testing.T) {
 		"no broker":      {func(c *node.Config) { c.Platform.Kafka.Bootstrap = "127.0.0.1:1" }, txn.CodeUnavailable, []string{"127.0.0.1:1"}},
 		"not published":  {func(c *node.Config) { c.Platform.Name = "nowhere" }, txn.CodeNotFound, []string{"nowhere", "platform update"}},
 		"other Concerns": {func(c *node.Config) { c.Application.Concerns = c.Application.Concerns[:1] }, txn.CodeFailedPrecondition, []string{"character"}},
-		"port in use":    {func(c *node.Config) { c.Platform.Edge.HTTP = taken }, txn.CodeInternal, []string{taken}},
+		"port in use":    {func(c *node.Config) { c.Platform.Edge.HTTP = taken }, txn.CodeFailedPrecondition, []string{taken}},
 		"not an address": {func(c *node.Config) {
 			c.Platform.Storage.Targets = []platform.Target{{Name: "main", Type: "postgres", Role: "primary", DSN: "postgres://nobody@host:port/name"}}
 		}, txn.CodeInvalidArgument, []string{"storage.targets[0].dsn"}},
