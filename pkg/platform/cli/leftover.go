@@ -27,7 +27,7 @@ func (d *doctor) leftovers() {
 		d.add(check, checkWarning, "", "%v", err)
 		return
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a file descriptor
 		d.add(check, checkOK, "", "%s is in use by an embedded run; the address of its broker is in its ready line", dir)
 		return

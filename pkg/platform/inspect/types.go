@@ -177,8 +177,9 @@ func (x expander) value(of protoreflect.Message, fd protoreflect.FieldDescriptor
 			return time.UnixMilli(v.Int()).UTC().Format("2006-01-02T15:04:05.000Z07:00")
 		}
 		return v.Int()
+	default:
+		return v.Interface()
 	}
-	return v.Interface()
 }
 
 // isRetention tells lengths of time from points in time.

@@ -109,7 +109,7 @@ func waitingIn(ctx context.Context, reader *stream.Reader, tp stream.TopicPartit
 		}
 		state := &rkcyv1.StateRecord{}
 		if len(r.Value) == 0 || proto.Unmarshal(r.Value, state) != nil {
-			return nil
+			return nil //nolint:nilerr // passed over
 		}
 		if w := waitingOf(concern, state, types); w != nil {
 			w.Partition, w.Offset = tp.Partition, r.Offset
@@ -189,7 +189,7 @@ func (i *Inspector) LastChange(ctx context.Context, concern, key string, from in
 	_, err = reader.ReadTo(ctx, tp, from, func(r stream.Record) error {
 		change := &rkcyv1.Change{}
 		if string(r.Key) != key || proto.Unmarshal(r.Value, change) != nil {
-			return nil
+			return nil //nolint:nilerr // passed over: storage workers have the last word on it
 		}
 		out.Offset, out.TxnID, out.Instance = r.Offset, idText(change.GetTxnId()), change.GetAfter()
 		if out.Deleted = change.GetAfter().GetVersion() == 0; out.Deleted {
