@@ -111,7 +111,16 @@ func (r *result) judgeScale(broker string, add func(ratio)) {
 		}
 		return &r.Database[i]
 	}
+	failed := ratio{Broker: broker, Name: "trades that failed while the database did, and 1", Value: 1, Target: 1, Less: true, Absolute: true}
 	names := phases()
+	for _, name := range names {
+		if c := phase(name); c != nil {
+			failed.Value += float64(c.Failed)
+		}
+	}
+	if phase(names[0]) != nil {
+		add(failed)
+	}
 	for _, name := range names[1:] {
 		if healthy, c := phase(names[0]), phase(name); healthy != nil && c != nil && healthy.P50 > 0 {
 			add(ratio{Broker: broker, Name: "trade, database " + name + ": p50 / healthy", Value: float64(c.P50) / float64(healthy.P50), Less: true})
