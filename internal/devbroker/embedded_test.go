@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,6 +40,7 @@ type embedded struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	addr  string
+	ended sync.Once // several may want to wait for it
 }
 
 func startEmbedded(ctx context.Context, t *testing.T, dir, addr string) *embedded {
@@ -56,20 +58,22 @@ func startEmbedded(ctx context.Context, t *testing.T, dir, addr string) *embedde
 	if !ok {
 		t.Fatalf("the broker said %q (%v)", line, err)
 	}
-	e := &embedded{cmd, stdin, at}
+	e := &embedded{cmd: cmd, stdin: stdin, addr: at}
 	t.Cleanup(e.kill)
 	return e
 }
 
 func (e *embedded) kill() {
 	_ = e.cmd.Process.Signal(syscall.SIGKILL)
-	_ = e.cmd.Wait()
+	e.wait()
 }
 
 func (e *embedded) stop() {
 	_ = e.stdin.Close()
-	_ = e.cmd.Wait()
+	e.wait()
 }
+
+func (e *embedded) wait() { e.ended.Do(func() { _ = e.cmd.Wait() }) }
 
 func TestEmbeddedLosesNothingWhenKilled(t *testing.T) {
 	ctx := within(t, 2*time.Minute)

@@ -139,7 +139,7 @@ func TestIDs(t *testing.T) {
 	}
 	_, err = p.txns.RetryTransaction(t.Context(), &adminv1.RetryTransactionRequest{Id: unknown})
 	wantCode(t, err, codes.FailedPrecondition)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 	defer cancel()
 	s, err := p.txns.CancelTransaction(ctx, &adminv1.CancelTransactionRequest{Id: unknown})
 	if err != nil || s.GetState() != adminv1.TransactionStatus_STATE_UNKNOWN {
