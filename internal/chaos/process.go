@@ -123,15 +123,6 @@ func (p *process) kill() {
 	<-p.done
 }
 
-func (p *process) ended() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // stop interrupts the process and expects it to end in order.
 func (p *process) stop() {
 	p.t.Helper()
@@ -176,7 +167,7 @@ func (p *process) cleanup() {
 	}
 	if dir := os.Getenv("RKCY_CHAOS_LOGS"); dir != "" {
 		file := filepath.Join(dir, fmt.Sprintf("%s-%s-%d.log", strings.ReplaceAll(p.t.Name(), "/", "-"), p.name, p.cmd.Process.Pid))
-		_ = os.WriteFile(file, log, 0o600)
+		_ = os.WriteFile(file, log, 0o600) //nolint:gosec // named by the test
 	}
 	var kept [][]byte
 	for line := range bytes.Lines(log) {

@@ -31,7 +31,9 @@ type Transactor struct {
 	closing sync.WaitGroup
 
 	// doubt is set when the producer must not be used for another transaction.
-	doubt    atomic.Bool
+	doubt atomic.Bool
+	// lost: the library has not come back from a call to this producer.
+	lost     bool
 	renewals atomic.Uint64
 
 	mu      sync.Mutex
@@ -111,7 +113,7 @@ func (t *Transactor) tryOpen(ctx context.Context) error {
 	if err := connect(ctx, p); err != nil {
 		return err
 	}
-	if err := resume(ctx, p.InitTransactions); err != nil {
+	if err := t.call(ctx, p.InitTransactions); err != nil {
 		return err
 	}
 	// Brokers that could not be reached at first are no doubt about what
@@ -141,6 +143,37 @@ func connect(ctx context.Context, p *kafka.Producer) error {
 	}
 }
 
+// errNoReturn says that the library did not come back from a call.
+var errNoReturn = errors.New("the client library did not come back from the call")
+
+// callGrace is how much longer than its context a call may take before it counts
+// as one that does not come back.
+const callGrace = 2 * time.Second
+
+// call makes a transactional call like resume, and does not wait for ever for
+// the library: a call that is made while the broker dies can fail to come
+// back, whatever time-out it was given (seen with SendOffsetsToTransaction).
+// Such a producer is given up as it is; the next one of the same id fences it.
+func (t *Transactor) call(ctx context.Context, call func(context.Context) error) error {
+	done := make(chan error, 1)
+	go func() { done <- resume(ctx, call) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(callGrace)
+	defer grace.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-grace.C:
+		t.lost = true
+		t.cfg.Logger.Error("the client library did not come back from a transactional call; its producer is given up", "transactional_id", t.id)
+		return errors.Join(errNoReturn, ctx.Err())
+	}
+}
+
 // resume makes a transactional call until it is done, has failed for good, or
 // ctx has ended.
 func resume(ctx context.Context, call func(context.Context) error) error {
@@ -165,6 +198,12 @@ func (t *Transactor) discard() {
 	}
 	p := t.p
 	t.p = nil
+	if t.lost { // closing it would not come back either
+		t.lost = false
+		close(t.done)
+		t.wg.Wait()
+		return
+	}
 	_ = p.Purge(kafka.PurgeInFlight | kafka.PurgeQueue | kafka.PurgeNonBlocking)
 	close(t.done)
 	t.wg.Wait()
@@ -247,7 +286,7 @@ func (t *Transactor) Commit(
 	// comes of it, use a new producer.
 	if classify(err) != classFatal {
 		abort, cancel := context.WithTimeout(ctx, t.cfg.TransactionTimeout)
-		if abortErr := resume(abort, t.p.AbortTransaction); abortErr != nil {
+		if abortErr := t.call(abort, t.p.AbortTransaction); abortErr != nil {
 			t.cfg.Logger.Debug("abort failed", "error", abortErr)
 		}
 		cancel()
@@ -297,7 +336,7 @@ func (t *Transactor) commit(
 		}
 	}
 	failpoint.Hit(failpoint.TxnBeforeCommit)
-	if err := resume(ctx, t.p.CommitTransaction); err != nil {
+	if err := t.call(ctx, t.p.CommitTransaction); err != nil {
 		return nil, "commit", err
 	}
 	failpoint.Hit(failpoint.TxnAfterCommit)
@@ -340,13 +379,14 @@ func (t *Transactor) sendOffsets(ctx context.Context, group *Group, offsets map[
 	for tp, offset := range offsets {
 		tps = append(tps, kafka.TopicPartition{Topic: &tp.Topic, Partition: tp.Partition, Offset: kafka.Offset(offset)})
 	}
-	return resume(ctx, func(ctx context.Context) error {
+	p := t.p
+	return t.call(ctx, func(ctx context.Context) error {
 		// Fetched right before each call: an older generation is refused.
 		meta, err := group.metadata()
 		if err != nil {
 			return err
 		}
-		return t.p.SendOffsetsToTransaction(ctx, tps, meta)
+		return p.SendOffsetsToTransaction(ctx, tps, meta)
 	})
 }
 
