@@ -203,9 +203,10 @@ func (k *Kafka) ready(ctx context.Context, nodes []*node, brokers int) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	for _, n := range nodes {
+		exited := n.exited // of this run; the goroutine may begin when the next is under way
 		go func() {
 			select {
-			case <-n.exited:
+			case <-exited:
 				cancel(fmt.Errorf("broker %d ended: %w", n.index, n.err))
 			case <-ctx.Done():
 			}
