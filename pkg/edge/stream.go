@@ -57,11 +57,19 @@ type ownStream struct {
 
 // SendMsg implements grpc.ServerStream.
 func (s *ownStream) SendMsg(m any) error {
+	r, ok := m.(*healthv1.HealthCheckResponse)
+	serving := r.GetStatus() == healthv1.HealthCheckResponse_SERVING
+	if ok && serving {
+		// The client may believe it before the call below returns.
+		s.mu.Lock()
+		s.serving = true
+		s.mu.Unlock()
+	}
 	err := s.ServerStream.SendMsg(m)
-	if r, ok := m.(*healthv1.HealthCheckResponse); ok {
+	if ok {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.serving = err == nil && r.GetStatus() == healthv1.HealthCheckResponse_SERVING
+		s.serving = err == nil && serving
 		if !s.serving && s.waiting != nil {
 			close(s.waiting)
 			s.waiting = nil
