@@ -81,8 +81,9 @@ func TestSocketSizeLimit(t *testing.T) {
 			// The server need not read it to the end, so the connection may break
 			// while it is sent, and the code be lost with it.
 			_ = ws.Write(t.Context(), ws.kind(), data)
-			if code := ws.closed(); code != websocket.StatusMessageTooBig && code != -1 {
-				t.Errorf("%d bytes: code %v", c.size, code)
+			_, err := ws.try()
+			if code := websocket.CloseStatus(err); err == nil || code >= 0 && code != websocket.StatusMessageTooBig {
+				t.Errorf("%d bytes: %v", c.size, err)
 			}
 			continue
 		}
