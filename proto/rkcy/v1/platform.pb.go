@@ -28,10 +28,14 @@ const (
 type PlatformVersion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 for the first, one more with every update.
-	Version       uint64          `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Config        *PlatformConfig `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
-	TimeMs        int64           `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
-	Author        string          `protobuf:"bytes,4,opt,name=author,proto3" json:"author,omitempty"`
+	Version uint64          `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Config  *PlatformConfig `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	TimeMs  int64           `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	Author  string          `protobuf:"bytes,4,opt,name=author,proto3" json:"author,omitempty"`
+	// Why it was published.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of a rollback: the version whose configuration this is again.
+	RollbackTo    uint64 `protobuf:"varint,6,opt,name=rollback_to,json=rollbackTo,proto3" json:"rollback_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -92,6 +96,20 @@ func (x *PlatformVersion) GetAuthor() string {
 		return x.Author
 	}
 	return ""
+}
+
+func (x *PlatformVersion) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PlatformVersion) GetRollbackTo() uint64 {
+	if x != nil {
+		return x.RollbackTo
+	}
+	return 0
 }
 
 type PlatformConfig struct {
@@ -279,16 +297,654 @@ func (x *ConcernConfig) GetErrorRetentionMs() int64 {
 	return 0
 }
 
+// PlatformRecord is the value of every other record on the platform topic. The
+// record's key is not "config".
+type PlatformRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*PlatformRecord_Member
+	//	*PlatformRecord_Acknowledgement
+	//	*PlatformRecord_Operation
+	//	*PlatformRecord_Fence
+	//	*PlatformRecord_Snapshot
+	Kind          isPlatformRecord_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlatformRecord) Reset() {
+	*x = PlatformRecord{}
+	mi := &file_rkcy_v1_platform_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlatformRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlatformRecord) ProtoMessage() {}
+
+func (x *PlatformRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_platform_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlatformRecord.ProtoReflect.Descriptor instead.
+func (*PlatformRecord) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PlatformRecord) GetKind() isPlatformRecord_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *PlatformRecord) GetMember() *Member {
+	if x != nil {
+		if x, ok := x.Kind.(*PlatformRecord_Member); ok {
+			return x.Member
+		}
+	}
+	return nil
+}
+
+func (x *PlatformRecord) GetAcknowledgement() *Acknowledgement {
+	if x != nil {
+		if x, ok := x.Kind.(*PlatformRecord_Acknowledgement); ok {
+			return x.Acknowledgement
+		}
+	}
+	return nil
+}
+
+func (x *PlatformRecord) GetOperation() *Operation {
+	if x != nil {
+		if x, ok := x.Kind.(*PlatformRecord_Operation); ok {
+			return x.Operation
+		}
+	}
+	return nil
+}
+
+func (x *PlatformRecord) GetFence() *Fence {
+	if x != nil {
+		if x, ok := x.Kind.(*PlatformRecord_Fence); ok {
+			return x.Fence
+		}
+	}
+	return nil
+}
+
+func (x *PlatformRecord) GetSnapshot() *PlatformSnapshot {
+	if x != nil {
+		if x, ok := x.Kind.(*PlatformRecord_Snapshot); ok {
+			return x.Snapshot
+		}
+	}
+	return nil
+}
+
+type isPlatformRecord_Kind interface {
+	isPlatformRecord_Kind()
+}
+
+type PlatformRecord_Member struct {
+	Member *Member `protobuf:"bytes,1,opt,name=member,proto3,oneof"`
+}
+
+type PlatformRecord_Acknowledgement struct {
+	Acknowledgement *Acknowledgement `protobuf:"bytes,2,opt,name=acknowledgement,proto3,oneof"`
+}
+
+type PlatformRecord_Operation struct {
+	Operation *Operation `protobuf:"bytes,3,opt,name=operation,proto3,oneof"`
+}
+
+type PlatformRecord_Fence struct {
+	Fence *Fence `protobuf:"bytes,4,opt,name=fence,proto3,oneof"`
+}
+
+type PlatformRecord_Snapshot struct {
+	Snapshot *PlatformSnapshot `protobuf:"bytes,5,opt,name=snapshot,proto3,oneof"`
+}
+
+func (*PlatformRecord_Member) isPlatformRecord_Kind() {}
+
+func (*PlatformRecord_Acknowledgement) isPlatformRecord_Kind() {}
+
+func (*PlatformRecord_Operation) isPlatformRecord_Kind() {}
+
+func (*PlatformRecord_Fence) isPlatformRecord_Kind() {}
+
+func (*PlatformRecord_Snapshot) isPlatformRecord_Kind() {}
+
+// Member announces a process of the platform.
+type Member struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A new one with every start.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// edge, process, storage.
+	Roles []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
+	Host  string   `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	// How the brokers know it.
+	Client string `protobuf:"bytes,4,opt,name=client,proto3" json:"client,omitempty"`
+	// Version of the messages that it speaks.
+	WireVersion uint32 `protobuf:"varint,5,opt,name=wire_version,json=wireVersion,proto3" json:"wire_version,omitempty"`
+	StartedMs   int64  `protobuf:"varint,6,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
+	// By which its visits name it, of an edge.
+	Edge          uint64 `protobuf:"fixed64,7,opt,name=edge,proto3" json:"edge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_rkcy_v1_platform_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_platform_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Member) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Member) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *Member) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Member) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *Member) GetWireVersion() uint32 {
+	if x != nil {
+		return x.WireVersion
+	}
+	return 0
+}
+
+func (x *Member) GetStartedMs() int64 {
+	if x != nil {
+		return x.StartedMs
+	}
+	return 0
+}
+
+func (x *Member) GetEdge() uint64 {
+	if x != nil {
+		return x.Edge
+	}
+	return 0
+}
+
+// Acknowledgement says that a member goes by a version. With a phase it says so of
+// a part of a change that has several.
+type Acknowledgement struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Member  string                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Version uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Phase   string                 `protobuf:"bytes,3,opt,name=phase,proto3" json:"phase,omitempty"`
+	// Everything before this offset of the platform topic was applied.
+	Offset        int64 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Acknowledgement) Reset() {
+	*x = Acknowledgement{}
+	mi := &file_rkcy_v1_platform_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Acknowledgement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Acknowledgement) ProtoMessage() {}
+
+func (x *Acknowledgement) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_platform_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Acknowledgement.ProtoReflect.Descriptor instead.
+func (*Acknowledgement) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Acknowledgement) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *Acknowledgement) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Acknowledgement) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *Acknowledgement) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// Operation is what somebody does with the platform: the entry of the audit log. A
+// second one with the same id tells how the first ended.
+type Operation struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	TimeMs int64                  `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	Author string                 `protobuf:"bytes,3,opt,name=author,proto3" json:"author,omitempty"`
+	// pause, resume, cancel, retry, redrive, purge, …
+	Action string `protobuf:"bytes,4,opt,name=action,proto3" json:"action,omitempty"`
+	// On what, in words.
+	Subject string `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
+	Reason  string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Outcome string `protobuf:"bytes,7,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Of pause and resume.
+	Scope         *PauseScope `protobuf:"bytes,8,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operation) Reset() {
+	*x = Operation{}
+	mi := &file_rkcy_v1_platform_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operation) ProtoMessage() {}
+
+func (x *Operation) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_platform_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operation.ProtoReflect.Descriptor instead.
+func (*Operation) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Operation) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Operation) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *Operation) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Operation) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Operation) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Operation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Operation) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Operation) GetScope() *PauseScope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+// PauseScope is a Concern, a partition of it, or a storage target.
+type PauseScope struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Concern string                 `protobuf:"bytes,1,opt,name=concern,proto3" json:"concern,omitempty"`
+	// -1: all of the Concern.
+	Partition int32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Not empty: a storage target, and the others are not set.
+	Target        string `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseScope) Reset() {
+	*x = PauseScope{}
+	mi := &file_rkcy_v1_platform_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseScope) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseScope) ProtoMessage() {}
+
+func (x *PauseScope) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_platform_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseScope.ProtoReflect.Descriptor instead.
+func (*PauseScope) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PauseScope) GetConcern() string {
+	if x != nil {
+		return x.Concern
+	}
+	return ""
+}
+
+func (x *PauseScope) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PauseScope) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+// Fence says that visits of edges that go by a version older than this are
+// refused.
+type Fence struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	LeastVersion uint64                 `protobuf:"varint,1,opt,name=least_version,json=leastVersion,proto3" json:"least_version,omitempty"`
+	Author       string                 `protobuf:"bytes,2,opt,name=author,proto3" json:"author,omitempty"`
+	TimeMs       int64                  `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	// Members that did not acknowledge the version.
+	Members       []string `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fence) Reset() {
+	*x = Fence{}
+	mi := &file_rkcy_v1_platform_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fence) ProtoMessage() {}
+
+func (x *Fence) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_platform_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fence.ProtoReflect.Descriptor instead.
+func (*Fence) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Fence) GetLeastVersion() uint64 {
+	if x != nil {
+		return x.LeastVersion
+	}
+	return 0
+}
+
+func (x *Fence) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Fence) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *Fence) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// PlatformSnapshot repeats what the records before it say. It counts only at the
+// very offset that it names, so that nothing can come between.
+type PlatformSnapshot struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Offset int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The newest of them, oldest first; the last is the current one.
+	Versions         []*PlatformVersion `protobuf:"bytes,2,rep,name=versions,proto3" json:"versions,omitempty"`
+	Members          []*Member          `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	Acknowledgements []*Acknowledgement `protobuf:"bytes,4,rep,name=acknowledgements,proto3" json:"acknowledgements,omitempty"`
+	Operations       []*Operation       `protobuf:"bytes,5,rep,name=operations,proto3" json:"operations,omitempty"`
+	Pauses           []*Operation       `protobuf:"bytes,6,rep,name=pauses,proto3" json:"pauses,omitempty"`
+	Fence            *Fence             `protobuf:"bytes,7,opt,name=fence,proto3" json:"fence,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *PlatformSnapshot) Reset() {
+	*x = PlatformSnapshot{}
+	mi := &file_rkcy_v1_platform_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlatformSnapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlatformSnapshot) ProtoMessage() {}
+
+func (x *PlatformSnapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_platform_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlatformSnapshot.ProtoReflect.Descriptor instead.
+func (*PlatformSnapshot) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PlatformSnapshot) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *PlatformSnapshot) GetVersions() []*PlatformVersion {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *PlatformSnapshot) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *PlatformSnapshot) GetAcknowledgements() []*Acknowledgement {
+	if x != nil {
+		return x.Acknowledgements
+	}
+	return nil
+}
+
+func (x *PlatformSnapshot) GetOperations() []*Operation {
+	if x != nil {
+		return x.Operations
+	}
+	return nil
+}
+
+func (x *PlatformSnapshot) GetPauses() []*Operation {
+	if x != nil {
+		return x.Pauses
+	}
+	return nil
+}
+
+func (x *PlatformSnapshot) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
 var File_rkcy_v1_platform_proto protoreflect.FileDescriptor
 
 const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"\n" +
-	"\x16rkcy/v1/platform.proto\x12\arkcy.v1\"\x8d\x01\n" +
+	"\x16rkcy/v1/platform.proto\x12\arkcy.v1\"\xc6\x01\n" +
 	"\x0fPlatformVersion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12/\n" +
 	"\x06config\x18\x02 \x01(\v2\x17.rkcy.v1.PlatformConfigR\x06config\x12\x17\n" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x16\n" +
-	"\x06author\x18\x04 \x01(\tR\x06author\"\xa1\x02\n" +
+	"\x06author\x18\x04 \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vrollback_to\x18\x06 \x01(\x04R\n" +
+	"rollbackTo\"\xa1\x02\n" +
 	"\x0ePlatformConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x122\n" +
@@ -308,7 +964,57 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"generation\x120\n" +
 	"\x14process_retention_ms\x18\x04 \x01(\x03R\x12processRetentionMs\x120\n" +
 	"\x14storage_retention_ms\x18\x05 \x01(\x03R\x12storageRetentionMs\x12,\n" +
-	"\x12error_retention_ms\x18\x06 \x01(\x03R\x10errorRetentionMsB9Z7github.com/rocketcycle/rocketcycle/proto/rkcy/v1;rkcyv1b\x06proto3"
+	"\x12error_retention_ms\x18\x06 \x01(\x03R\x10errorRetentionMs\"\x9e\x02\n" +
+	"\x0ePlatformRecord\x12)\n" +
+	"\x06member\x18\x01 \x01(\v2\x0f.rkcy.v1.MemberH\x00R\x06member\x12D\n" +
+	"\x0facknowledgement\x18\x02 \x01(\v2\x18.rkcy.v1.AcknowledgementH\x00R\x0facknowledgement\x122\n" +
+	"\toperation\x18\x03 \x01(\v2\x12.rkcy.v1.OperationH\x00R\toperation\x12&\n" +
+	"\x05fence\x18\x04 \x01(\v2\x0e.rkcy.v1.FenceH\x00R\x05fence\x127\n" +
+	"\bsnapshot\x18\x05 \x01(\v2\x19.rkcy.v1.PlatformSnapshotH\x00R\bsnapshotB\x06\n" +
+	"\x04kind\"\xb0\x01\n" +
+	"\x06Member\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x16\n" +
+	"\x06client\x18\x04 \x01(\tR\x06client\x12!\n" +
+	"\fwire_version\x18\x05 \x01(\rR\vwireVersion\x12\x1d\n" +
+	"\n" +
+	"started_ms\x18\x06 \x01(\x03R\tstartedMs\x12\x12\n" +
+	"\x04edge\x18\a \x01(\x06R\x04edge\"q\n" +
+	"\x0fAcknowledgement\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x14\n" +
+	"\x05phase\x18\x03 \x01(\tR\x05phase\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x03R\x06offset\"\xdb\x01\n" +
+	"\tOperation\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
+	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12\x16\n" +
+	"\x06author\x18\x03 \x01(\tR\x06author\x12\x16\n" +
+	"\x06action\x18\x04 \x01(\tR\x06action\x12\x18\n" +
+	"\asubject\x18\x05 \x01(\tR\asubject\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x18\n" +
+	"\aoutcome\x18\a \x01(\tR\aoutcome\x12)\n" +
+	"\x05scope\x18\b \x01(\v2\x13.rkcy.v1.PauseScopeR\x05scope\"\\\n" +
+	"\n" +
+	"PauseScope\x12\x18\n" +
+	"\aconcern\x18\x01 \x01(\tR\aconcern\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\"w\n" +
+	"\x05Fence\x12#\n" +
+	"\rleast_version\x18\x01 \x01(\x04R\fleastVersion\x12\x16\n" +
+	"\x06author\x18\x02 \x01(\tR\x06author\x12\x17\n" +
+	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x18\n" +
+	"\amembers\x18\x04 \x03(\tR\amembers\"\xd7\x02\n" +
+	"\x10PlatformSnapshot\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x124\n" +
+	"\bversions\x18\x02 \x03(\v2\x18.rkcy.v1.PlatformVersionR\bversions\x12)\n" +
+	"\amembers\x18\x03 \x03(\v2\x0f.rkcy.v1.MemberR\amembers\x12D\n" +
+	"\x10acknowledgements\x18\x04 \x03(\v2\x18.rkcy.v1.AcknowledgementR\x10acknowledgements\x122\n" +
+	"\n" +
+	"operations\x18\x05 \x03(\v2\x12.rkcy.v1.OperationR\n" +
+	"operations\x12*\n" +
+	"\x06pauses\x18\x06 \x03(\v2\x12.rkcy.v1.OperationR\x06pauses\x12$\n" +
+	"\x05fence\x18\a \x01(\v2\x0e.rkcy.v1.FenceR\x05fenceB9Z7github.com/rocketcycle/rocketcycle/proto/rkcy/v1;rkcyv1b\x06proto3"
 
 var (
 	file_rkcy_v1_platform_proto_rawDescOnce sync.Once
@@ -322,20 +1028,39 @@ func file_rkcy_v1_platform_proto_rawDescGZIP() []byte {
 	return file_rkcy_v1_platform_proto_rawDescData
 }
 
-var file_rkcy_v1_platform_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_rkcy_v1_platform_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_rkcy_v1_platform_proto_goTypes = []any{
-	(*PlatformVersion)(nil), // 0: rkcy.v1.PlatformVersion
-	(*PlatformConfig)(nil),  // 1: rkcy.v1.PlatformConfig
-	(*ConcernConfig)(nil),   // 2: rkcy.v1.ConcernConfig
+	(*PlatformVersion)(nil),  // 0: rkcy.v1.PlatformVersion
+	(*PlatformConfig)(nil),   // 1: rkcy.v1.PlatformConfig
+	(*ConcernConfig)(nil),    // 2: rkcy.v1.ConcernConfig
+	(*PlatformRecord)(nil),   // 3: rkcy.v1.PlatformRecord
+	(*Member)(nil),           // 4: rkcy.v1.Member
+	(*Acknowledgement)(nil),  // 5: rkcy.v1.Acknowledgement
+	(*Operation)(nil),        // 6: rkcy.v1.Operation
+	(*PauseScope)(nil),       // 7: rkcy.v1.PauseScope
+	(*Fence)(nil),            // 8: rkcy.v1.Fence
+	(*PlatformSnapshot)(nil), // 9: rkcy.v1.PlatformSnapshot
 }
 var file_rkcy_v1_platform_proto_depIdxs = []int32{
-	1, // 0: rkcy.v1.PlatformVersion.config:type_name -> rkcy.v1.PlatformConfig
-	2, // 1: rkcy.v1.PlatformConfig.concerns:type_name -> rkcy.v1.ConcernConfig
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	1,  // 0: rkcy.v1.PlatformVersion.config:type_name -> rkcy.v1.PlatformConfig
+	2,  // 1: rkcy.v1.PlatformConfig.concerns:type_name -> rkcy.v1.ConcernConfig
+	4,  // 2: rkcy.v1.PlatformRecord.member:type_name -> rkcy.v1.Member
+	5,  // 3: rkcy.v1.PlatformRecord.acknowledgement:type_name -> rkcy.v1.Acknowledgement
+	6,  // 4: rkcy.v1.PlatformRecord.operation:type_name -> rkcy.v1.Operation
+	8,  // 5: rkcy.v1.PlatformRecord.fence:type_name -> rkcy.v1.Fence
+	9,  // 6: rkcy.v1.PlatformRecord.snapshot:type_name -> rkcy.v1.PlatformSnapshot
+	7,  // 7: rkcy.v1.Operation.scope:type_name -> rkcy.v1.PauseScope
+	0,  // 8: rkcy.v1.PlatformSnapshot.versions:type_name -> rkcy.v1.PlatformVersion
+	4,  // 9: rkcy.v1.PlatformSnapshot.members:type_name -> rkcy.v1.Member
+	5,  // 10: rkcy.v1.PlatformSnapshot.acknowledgements:type_name -> rkcy.v1.Acknowledgement
+	6,  // 11: rkcy.v1.PlatformSnapshot.operations:type_name -> rkcy.v1.Operation
+	6,  // 12: rkcy.v1.PlatformSnapshot.pauses:type_name -> rkcy.v1.Operation
+	8,  // 13: rkcy.v1.PlatformSnapshot.fence:type_name -> rkcy.v1.Fence
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_rkcy_v1_platform_proto_init() }
@@ -343,13 +1068,20 @@ func file_rkcy_v1_platform_proto_init() {
 	if File_rkcy_v1_platform_proto != nil {
 		return
 	}
+	file_rkcy_v1_platform_proto_msgTypes[3].OneofWrappers = []any{
+		(*PlatformRecord_Member)(nil),
+		(*PlatformRecord_Acknowledgement)(nil),
+		(*PlatformRecord_Operation)(nil),
+		(*PlatformRecord_Fence)(nil),
+		(*PlatformRecord_Snapshot)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rkcy_v1_platform_proto_rawDesc), len(file_rkcy_v1_platform_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
