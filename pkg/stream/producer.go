@@ -146,7 +146,7 @@ func (p *Producer) Send(ctx context.Context, topic string, partition int32, key,
 	report := make(chan error, 1)
 	m := &kafka.Message{
 		TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: partition},
-		Key:            key, Value: value, Opaque: report,
+		Key:            key, Value: value, Opaque: report, Headers: traceHeaders(ctx),
 	}
 	err = cur.produce(m)
 	if e, ok := errors.AsType[kafka.Error](err); errors.Is(err, errClosed) || ok && (e.IsFatal() || e.Code() == kafka.ErrFatal) {

@@ -35,6 +35,7 @@ type Transactor struct {
 	// lost: the library has not come back from a call to this producer.
 	lost     bool
 	renewals atomic.Uint64
+	reasons  renewals
 
 	mu      sync.Mutex
 	last    map[TopicPartition]int64
@@ -211,8 +212,9 @@ func (t *Transactor) discard() {
 }
 
 // renew replaces the producer.
-func (t *Transactor) renew(ctx context.Context) error {
+func (t *Transactor) renew(ctx context.Context, why Renewal) error {
 	t.renewals.Add(1)
+	t.reasons.done[why].Add(1)
 	t.discard()
 	return t.open(ctx)
 }
@@ -224,7 +226,7 @@ func (t *Transactor) Renewals() uint64 { return t.renewals.Load() }
 func (t *Transactor) logged(e kafka.LogEvent) {
 	const debug = 7
 	if e.Level < debug && (e.Tag == "FAIL" || e.Tag == "REQTMOUT") {
-		t.doubt.Store(true)
+		t.suspect(RenewalConnection)
 	}
 }
 
@@ -238,7 +240,7 @@ func (t *Transactor) events(p *kafka.Producer, done chan struct{}) {
 			case kafka.Error:
 				// Also a broker that went away, which is not an error of any
 				// call yet.
-				t.doubt.Store(true)
+				t.suspect(RenewalError)
 				t.cfg.Logger.Debug("transactional producer", "transactional_id", t.id, "error", e)
 			}
 		case <-done:
@@ -274,7 +276,11 @@ func (t *Transactor) Commit(
 	ctx context.Context, records []Record, group *Group, offsets map[TopicPartition]int64,
 ) (map[TopicPartition]int64, error) {
 	if t.p == nil || t.doubt.Load() && !failpoint.Off(failpoint.Renewal) {
-		if err := t.renew(ctx); err != nil {
+		why := RenewalFailed // a renewal that failed left none
+		if t.p != nil {
+			why = Renewal(t.reasons.why.Load())
+		}
+		if err := t.renew(ctx, why); err != nil {
 			return nil, &AbortedError{Op: "renew", Class: classFatal.String(), Err: err}
 		}
 	}
@@ -292,7 +298,7 @@ func (t *Transactor) Commit(
 		cancel()
 	}
 	failure := &AbortedError{Op: op, Class: classify(err).String(), Err: err}
-	if renewErr := t.renew(ctx); renewErr != nil {
+	if renewErr := t.renew(ctx, RenewalFailed); renewErr != nil {
 		return nil, errors.Join(failure, renewErr)
 	}
 	return nil, failure
@@ -350,7 +356,7 @@ func (t *Transactor) commit(
 		}
 	}
 	if time.Since(began) > slowCommit {
-		t.doubt.Store(true)
+		t.suspect(RenewalSlow)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

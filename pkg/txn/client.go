@@ -138,6 +138,8 @@ func (c *Client) prepare(ctx context.Context, b *Builder) (context.Context, cont
 	}
 	t, err := b.Build(p.id, now, deadline, &rkcyv1.ReplyTo{Partition: c.cfg.ReplyPartition, Edge: c.cfg.EdgeID})
 	if err == nil {
+		t.Headers = TraceHeaders(ctx)
+		noteID(ctx, p.id)
 		p.first, err = c.firstRecord(ctx, t)
 	}
 	return ctx, cancel, p, err
