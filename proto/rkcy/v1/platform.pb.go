@@ -124,8 +124,10 @@ type PlatformConfig struct {
 	// Names of the storage targets, in order of name: what one of them has not
 	// applied is kept.
 	StorageTargets []string `protobuf:"bytes,7,rep,name=storage_targets,json=storageTargets,proto3" json:"storage_targets,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The platform may be thrown away.
+	Development   bool `protobuf:"varint,8,opt,name=development,proto3" json:"development,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlatformConfig) Reset() {
@@ -205,6 +207,13 @@ func (x *PlatformConfig) GetStorageTargets() []string {
 		return x.StorageTargets
 	}
 	return nil
+}
+
+func (x *PlatformConfig) GetDevelopment() bool {
+	if x != nil {
+		return x.Development
+	}
+	return false
 }
 
 type ConcernConfig struct {
@@ -443,7 +452,9 @@ type Member struct {
 	WireVersion uint32 `protobuf:"varint,5,opt,name=wire_version,json=wireVersion,proto3" json:"wire_version,omitempty"`
 	StartedMs   int64  `protobuf:"varint,6,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
 	// By which its visits name it, of an edge.
-	Edge          uint64 `protobuf:"fixed64,7,opt,name=edge,proto3" json:"edge,omitempty"`
+	Edge uint64 `protobuf:"fixed64,7,opt,name=edge,proto3" json:"edge,omitempty"`
+	// It has stopped in order.
+	Gone          bool `protobuf:"varint,8,opt,name=gone,proto3" json:"gone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -525,6 +536,13 @@ func (x *Member) GetEdge() uint64 {
 		return x.Edge
 	}
 	return 0
+}
+
+func (x *Member) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
 }
 
 // Acknowledgement says that a member goes by a version. With a phase it says so of
@@ -766,15 +784,16 @@ func (x *PauseScope) GetTarget() string {
 	return ""
 }
 
-// Fence says that visits of edges that go by a version older than this are
-// refused.
+// Fence says that first visits of some edges are refused from here on.
 type Fence struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	LeastVersion uint64                 `protobuf:"varint,1,opt,name=least_version,json=leastVersion,proto3" json:"least_version,omitempty"`
-	Author       string                 `protobuf:"bytes,2,opt,name=author,proto3" json:"author,omitempty"`
-	TimeMs       int64                  `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
-	// Members that did not acknowledge the version.
-	Members       []string `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// That they did not acknowledge.
+	Version uint64   `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Author  string   `protobuf:"bytes,2,opt,name=author,proto3" json:"author,omitempty"`
+	TimeMs  int64    `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	Edges   []uint64 `protobuf:"fixed64,4,rep,packed,name=edges,proto3" json:"edges,omitempty"`
+	// Ids of all members that are fenced.
+	Members       []string `protobuf:"bytes,5,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -809,9 +828,9 @@ func (*Fence) Descriptor() ([]byte, []int) {
 	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *Fence) GetLeastVersion() uint64 {
+func (x *Fence) GetVersion() uint64 {
 	if x != nil {
-		return x.LeastVersion
+		return x.Version
 	}
 	return 0
 }
@@ -828,6 +847,13 @@ func (x *Fence) GetTimeMs() int64 {
 		return x.TimeMs
 	}
 	return 0
+}
+
+func (x *Fence) GetEdges() []uint64 {
+	if x != nil {
+		return x.Edges
+	}
+	return nil
 }
 
 func (x *Fence) GetMembers() []string {
@@ -848,7 +874,7 @@ type PlatformSnapshot struct {
 	Acknowledgements []*Acknowledgement `protobuf:"bytes,4,rep,name=acknowledgements,proto3" json:"acknowledgements,omitempty"`
 	Operations       []*Operation       `protobuf:"bytes,5,rep,name=operations,proto3" json:"operations,omitempty"`
 	Pauses           []*Operation       `protobuf:"bytes,6,rep,name=pauses,proto3" json:"pauses,omitempty"`
-	Fence            *Fence             `protobuf:"bytes,7,opt,name=fence,proto3" json:"fence,omitempty"`
+	Fences           []*Fence           `protobuf:"bytes,7,rep,name=fences,proto3" json:"fences,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -925,9 +951,9 @@ func (x *PlatformSnapshot) GetPauses() []*Operation {
 	return nil
 }
 
-func (x *PlatformSnapshot) GetFence() *Fence {
+func (x *PlatformSnapshot) GetFences() []*Fence {
 	if x != nil {
-		return x.Fence
+		return x.Fences
 	}
 	return nil
 }
@@ -944,7 +970,7 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"\x06author\x18\x04 \x01(\tR\x06author\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vrollback_to\x18\x06 \x01(\x04R\n" +
-	"rollbackTo\"\xa1\x02\n" +
+	"rollbackTo\"\xc3\x02\n" +
 	"\x0ePlatformConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x122\n" +
@@ -953,7 +979,8 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"edge_slots\x18\x04 \x01(\x05R\tedgeSlots\x12-\n" +
 	"\x12replication_factor\x18\x05 \x01(\x05R\x11replicationFactor\x12.\n" +
 	"\x13min_insync_replicas\x18\x06 \x01(\x05R\x11minInsyncReplicas\x12'\n" +
-	"\x0fstorage_targets\x18\a \x03(\tR\x0estorageTargets\"\xf5\x01\n" +
+	"\x0fstorage_targets\x18\a \x03(\tR\x0estorageTargets\x12 \n" +
+	"\vdevelopment\x18\b \x01(\bR\vdevelopment\"\xf5\x01\n" +
 	"\rConcernConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -971,7 +998,7 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"\toperation\x18\x03 \x01(\v2\x12.rkcy.v1.OperationH\x00R\toperation\x12&\n" +
 	"\x05fence\x18\x04 \x01(\v2\x0e.rkcy.v1.FenceH\x00R\x05fence\x127\n" +
 	"\bsnapshot\x18\x05 \x01(\v2\x19.rkcy.v1.PlatformSnapshotH\x00R\bsnapshotB\x06\n" +
-	"\x04kind\"\xb0\x01\n" +
+	"\x04kind\"\xc4\x01\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x12\n" +
@@ -980,7 +1007,8 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"\fwire_version\x18\x05 \x01(\rR\vwireVersion\x12\x1d\n" +
 	"\n" +
 	"started_ms\x18\x06 \x01(\x03R\tstartedMs\x12\x12\n" +
-	"\x04edge\x18\a \x01(\x06R\x04edge\"q\n" +
+	"\x04edge\x18\a \x01(\x06R\x04edge\x12\x12\n" +
+	"\x04gone\x18\b \x01(\bR\x04gone\"q\n" +
 	"\x0fAcknowledgement\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x14\n" +
@@ -999,12 +1027,13 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"PauseScope\x12\x18\n" +
 	"\aconcern\x18\x01 \x01(\tR\aconcern\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
-	"\x06target\x18\x03 \x01(\tR\x06target\"w\n" +
-	"\x05Fence\x12#\n" +
-	"\rleast_version\x18\x01 \x01(\x04R\fleastVersion\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\"\x82\x01\n" +
+	"\x05Fence\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x16\n" +
 	"\x06author\x18\x02 \x01(\tR\x06author\x12\x17\n" +
-	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x18\n" +
-	"\amembers\x18\x04 \x03(\tR\amembers\"\xd7\x02\n" +
+	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x14\n" +
+	"\x05edges\x18\x04 \x03(\x06R\x05edges\x12\x18\n" +
+	"\amembers\x18\x05 \x03(\tR\amembers\"\xd9\x02\n" +
 	"\x10PlatformSnapshot\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x03R\x06offset\x124\n" +
 	"\bversions\x18\x02 \x03(\v2\x18.rkcy.v1.PlatformVersionR\bversions\x12)\n" +
@@ -1013,8 +1042,8 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"\n" +
 	"operations\x18\x05 \x03(\v2\x12.rkcy.v1.OperationR\n" +
 	"operations\x12*\n" +
-	"\x06pauses\x18\x06 \x03(\v2\x12.rkcy.v1.OperationR\x06pauses\x12$\n" +
-	"\x05fence\x18\a \x01(\v2\x0e.rkcy.v1.FenceR\x05fenceB9Z7github.com/rocketcycle/rocketcycle/proto/rkcy/v1;rkcyv1b\x06proto3"
+	"\x06pauses\x18\x06 \x03(\v2\x12.rkcy.v1.OperationR\x06pauses\x12&\n" +
+	"\x06fences\x18\a \x03(\v2\x0e.rkcy.v1.FenceR\x06fencesB9Z7github.com/rocketcycle/rocketcycle/proto/rkcy/v1;rkcyv1b\x06proto3"
 
 var (
 	file_rkcy_v1_platform_proto_rawDescOnce sync.Once
@@ -1055,7 +1084,7 @@ var file_rkcy_v1_platform_proto_depIdxs = []int32{
 	5,  // 10: rkcy.v1.PlatformSnapshot.acknowledgements:type_name -> rkcy.v1.Acknowledgement
 	6,  // 11: rkcy.v1.PlatformSnapshot.operations:type_name -> rkcy.v1.Operation
 	6,  // 12: rkcy.v1.PlatformSnapshot.pauses:type_name -> rkcy.v1.Operation
-	8,  // 13: rkcy.v1.PlatformSnapshot.fence:type_name -> rkcy.v1.Fence
+	8,  // 13: rkcy.v1.PlatformSnapshot.fences:type_name -> rkcy.v1.Fence
 	14, // [14:14] is the sub-list for method output_type
 	14, // [14:14] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name

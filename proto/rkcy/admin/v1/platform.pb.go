@@ -510,9 +510,8 @@ type UpdatePlatformResponse struct {
 	Actions []string `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
 	// Members that did not acknowledge in time.
 	Missing []*Member `protobuf:"bytes,3,rep,name=missing,proto3" json:"missing,omitempty"`
-	// Nothing that is older than this version is accepted any more, since members
-	// were missing. 0: none was.
-	FencedBelow   uint64 `protobuf:"varint,4,opt,name=fenced_below,json=fencedBelow,proto3" json:"fenced_below,omitempty"`
+	// Those whose work is refused from now on: missing ones, and edges that died.
+	Fenced        []*Member `protobuf:"bytes,4,rep,name=fenced,proto3" json:"fenced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -568,11 +567,11 @@ func (x *UpdatePlatformResponse) GetMissing() []*Member {
 	return nil
 }
 
-func (x *UpdatePlatformResponse) GetFencedBelow() uint64 {
+func (x *UpdatePlatformResponse) GetFenced() []*Member {
 	if x != nil {
-		return x.FencedBelow
+		return x.Fenced
 	}
-	return 0
+	return nil
 }
 
 type GetStatusRequest struct {
@@ -3479,12 +3478,12 @@ const file_rkcy_admin_v1_platform_proto_rawDesc = "" +
 	"\x10expected_version\x18\x02 \x01(\x04R\x0fexpectedVersion\x12\x17\n" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12$\n" +
-	"\x0eack_timeout_ms\x18\x05 \x01(\x03R\fackTimeoutMs\"\xa0\x01\n" +
+	"\x0eack_timeout_ms\x18\x05 \x01(\x03R\fackTimeoutMs\"\xac\x01\n" +
 	"\x16UpdatePlatformResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x18\n" +
 	"\aactions\x18\x02 \x03(\tR\aactions\x12/\n" +
-	"\amissing\x18\x03 \x03(\v2\x15.rkcy.admin.v1.MemberR\amissing\x12!\n" +
-	"\ffenced_below\x18\x04 \x01(\x04R\vfencedBelow\"\x12\n" +
+	"\amissing\x18\x03 \x03(\v2\x15.rkcy.admin.v1.MemberR\amissing\x12-\n" +
+	"\x06fenced\x18\x04 \x03(\v2\x15.rkcy.admin.v1.MemberR\x06fenced\"\x12\n" +
 	"\x10GetStatusRequest\"\xa6\x05\n" +
 	"\x0ePlatformStatus\x12\x1a\n" +
 	"\bplatform\x18\x01 \x01(\tR\bplatform\x12 \n" +
@@ -3823,77 +3822,78 @@ var file_rkcy_admin_v1_platform_proto_depIdxs = []int32{
 	3,  // 0: rkcy.admin.v1.ListVersionsResponse.versions:type_name -> rkcy.admin.v1.VersionEntry
 	46, // 1: rkcy.admin.v1.VersionEntry.version:type_name -> rkcy.v1.PlatformVersion
 	15, // 2: rkcy.admin.v1.UpdatePlatformResponse.missing:type_name -> rkcy.admin.v1.Member
-	11, // 3: rkcy.admin.v1.PlatformStatus.workers:type_name -> rkcy.admin.v1.Worker
-	12, // 4: rkcy.admin.v1.PlatformStatus.concerns:type_name -> rkcy.admin.v1.ConcernStatus
-	14, // 5: rkcy.admin.v1.PlatformStatus.storage:type_name -> rkcy.admin.v1.StorageStatus
-	15, // 6: rkcy.admin.v1.PlatformStatus.members:type_name -> rkcy.admin.v1.Member
-	30, // 7: rkcy.admin.v1.PlatformStatus.pauses:type_name -> rkcy.admin.v1.PauseState
-	18, // 8: rkcy.admin.v1.PlatformStatus.oldest_open:type_name -> rkcy.admin.v1.WaitingTransaction
-	45, // 9: rkcy.admin.v1.PlatformStatus.waiting:type_name -> rkcy.admin.v1.PlatformStatus.WaitingEntry
-	13, // 10: rkcy.admin.v1.ConcernStatus.partitions:type_name -> rkcy.admin.v1.PartitionStatus
-	18, // 11: rkcy.admin.v1.ListTransactionsResponse.transactions:type_name -> rkcy.admin.v1.WaitingTransaction
-	47, // 12: rkcy.admin.v1.WaitingTransaction.pending:type_name -> google.protobuf.Value
-	16, // 13: rkcy.admin.v1.BulkRequest.filter:type_name -> rkcy.admin.v1.ListTransactionsRequest
-	21, // 14: rkcy.admin.v1.BulkResponse.items:type_name -> rkcy.admin.v1.BulkItem
-	48, // 15: rkcy.admin.v1.BulkItem.state:type_name -> rkcy.admin.v1.TransactionStatus.State
-	49, // 16: rkcy.admin.v1.BulkItem.error:type_name -> rkcy.v1.Error
-	24, // 17: rkcy.admin.v1.ListErrorsResponse.errors:type_name -> rkcy.admin.v1.QuarantinedRecord
-	47, // 18: rkcy.admin.v1.QuarantinedRecord.record:type_name -> google.protobuf.Value
-	27, // 19: rkcy.admin.v1.Scope.partition:type_name -> rkcy.admin.v1.PartitionScope
-	26, // 20: rkcy.admin.v1.PauseRequest.scope:type_name -> rkcy.admin.v1.Scope
-	30, // 21: rkcy.admin.v1.PauseResponse.pauses:type_name -> rkcy.admin.v1.PauseState
-	26, // 22: rkcy.admin.v1.PauseState.scope:type_name -> rkcy.admin.v1.Scope
-	33, // 23: rkcy.admin.v1.PurgeResponse.partitions:type_name -> rkcy.admin.v1.Purged
-	36, // 24: rkcy.admin.v1.ListAuditResponse.entries:type_name -> rkcy.admin.v1.AuditEntry
-	47, // 25: rkcy.admin.v1.InstanceView.committed:type_name -> google.protobuf.Value
-	18, // 26: rkcy.admin.v1.InstanceView.holders:type_name -> rkcy.admin.v1.WaitingTransaction
-	18, // 27: rkcy.admin.v1.InstanceView.queue:type_name -> rkcy.admin.v1.WaitingTransaction
-	39, // 28: rkcy.admin.v1.InstanceView.databases:type_name -> rkcy.admin.v1.DatabaseRow
-	47, // 29: rkcy.admin.v1.DatabaseRow.row:type_name -> google.protobuf.Value
-	42, // 30: rkcy.admin.v1.InstanceHistoryResponse.changes:type_name -> rkcy.admin.v1.InstanceChange
-	47, // 31: rkcy.admin.v1.InstanceChange.instance:type_name -> google.protobuf.Value
-	47, // 32: rkcy.admin.v1.WatchedRecord.record:type_name -> google.protobuf.Value
-	0,  // 33: rkcy.admin.v1.PlatformService.GetPlatform:input_type -> rkcy.admin.v1.GetPlatformRequest
-	1,  // 34: rkcy.admin.v1.PlatformService.ListVersions:input_type -> rkcy.admin.v1.ListVersionsRequest
-	4,  // 35: rkcy.admin.v1.PlatformService.DiffVersions:input_type -> rkcy.admin.v1.DiffVersionsRequest
-	6,  // 36: rkcy.admin.v1.PlatformService.UpdatePlatform:input_type -> rkcy.admin.v1.UpdatePlatformRequest
-	7,  // 37: rkcy.admin.v1.PlatformService.RollbackPlatform:input_type -> rkcy.admin.v1.RollbackPlatformRequest
-	9,  // 38: rkcy.admin.v1.PlatformService.GetStatus:input_type -> rkcy.admin.v1.GetStatusRequest
-	16, // 39: rkcy.admin.v1.PlatformService.ListTransactions:input_type -> rkcy.admin.v1.ListTransactionsRequest
-	19, // 40: rkcy.admin.v1.PlatformService.CancelTransactions:input_type -> rkcy.admin.v1.BulkRequest
-	19, // 41: rkcy.admin.v1.PlatformService.RetryTransactions:input_type -> rkcy.admin.v1.BulkRequest
-	22, // 42: rkcy.admin.v1.PlatformService.ListErrors:input_type -> rkcy.admin.v1.ListErrorsRequest
-	25, // 43: rkcy.admin.v1.PlatformService.GetError:input_type -> rkcy.admin.v1.GetErrorRequest
-	28, // 44: rkcy.admin.v1.PlatformService.Pause:input_type -> rkcy.admin.v1.PauseRequest
-	28, // 45: rkcy.admin.v1.PlatformService.Resume:input_type -> rkcy.admin.v1.PauseRequest
-	31, // 46: rkcy.admin.v1.PlatformService.Purge:input_type -> rkcy.admin.v1.PurgeRequest
-	34, // 47: rkcy.admin.v1.PlatformService.ListAudit:input_type -> rkcy.admin.v1.ListAuditRequest
-	37, // 48: rkcy.admin.v1.PlatformService.ShowInstance:input_type -> rkcy.admin.v1.ShowInstanceRequest
-	40, // 49: rkcy.admin.v1.PlatformService.InstanceHistory:input_type -> rkcy.admin.v1.InstanceHistoryRequest
-	43, // 50: rkcy.admin.v1.PlatformService.WatchRecords:input_type -> rkcy.admin.v1.WatchRecordsRequest
-	46, // 51: rkcy.admin.v1.PlatformService.GetPlatform:output_type -> rkcy.v1.PlatformVersion
-	2,  // 52: rkcy.admin.v1.PlatformService.ListVersions:output_type -> rkcy.admin.v1.ListVersionsResponse
-	5,  // 53: rkcy.admin.v1.PlatformService.DiffVersions:output_type -> rkcy.admin.v1.DiffVersionsResponse
-	8,  // 54: rkcy.admin.v1.PlatformService.UpdatePlatform:output_type -> rkcy.admin.v1.UpdatePlatformResponse
-	8,  // 55: rkcy.admin.v1.PlatformService.RollbackPlatform:output_type -> rkcy.admin.v1.UpdatePlatformResponse
-	10, // 56: rkcy.admin.v1.PlatformService.GetStatus:output_type -> rkcy.admin.v1.PlatformStatus
-	17, // 57: rkcy.admin.v1.PlatformService.ListTransactions:output_type -> rkcy.admin.v1.ListTransactionsResponse
-	20, // 58: rkcy.admin.v1.PlatformService.CancelTransactions:output_type -> rkcy.admin.v1.BulkResponse
-	20, // 59: rkcy.admin.v1.PlatformService.RetryTransactions:output_type -> rkcy.admin.v1.BulkResponse
-	23, // 60: rkcy.admin.v1.PlatformService.ListErrors:output_type -> rkcy.admin.v1.ListErrorsResponse
-	24, // 61: rkcy.admin.v1.PlatformService.GetError:output_type -> rkcy.admin.v1.QuarantinedRecord
-	29, // 62: rkcy.admin.v1.PlatformService.Pause:output_type -> rkcy.admin.v1.PauseResponse
-	29, // 63: rkcy.admin.v1.PlatformService.Resume:output_type -> rkcy.admin.v1.PauseResponse
-	32, // 64: rkcy.admin.v1.PlatformService.Purge:output_type -> rkcy.admin.v1.PurgeResponse
-	35, // 65: rkcy.admin.v1.PlatformService.ListAudit:output_type -> rkcy.admin.v1.ListAuditResponse
-	38, // 66: rkcy.admin.v1.PlatformService.ShowInstance:output_type -> rkcy.admin.v1.InstanceView
-	41, // 67: rkcy.admin.v1.PlatformService.InstanceHistory:output_type -> rkcy.admin.v1.InstanceHistoryResponse
-	44, // 68: rkcy.admin.v1.PlatformService.WatchRecords:output_type -> rkcy.admin.v1.WatchedRecord
-	51, // [51:69] is the sub-list for method output_type
-	33, // [33:51] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	15, // 3: rkcy.admin.v1.UpdatePlatformResponse.fenced:type_name -> rkcy.admin.v1.Member
+	11, // 4: rkcy.admin.v1.PlatformStatus.workers:type_name -> rkcy.admin.v1.Worker
+	12, // 5: rkcy.admin.v1.PlatformStatus.concerns:type_name -> rkcy.admin.v1.ConcernStatus
+	14, // 6: rkcy.admin.v1.PlatformStatus.storage:type_name -> rkcy.admin.v1.StorageStatus
+	15, // 7: rkcy.admin.v1.PlatformStatus.members:type_name -> rkcy.admin.v1.Member
+	30, // 8: rkcy.admin.v1.PlatformStatus.pauses:type_name -> rkcy.admin.v1.PauseState
+	18, // 9: rkcy.admin.v1.PlatformStatus.oldest_open:type_name -> rkcy.admin.v1.WaitingTransaction
+	45, // 10: rkcy.admin.v1.PlatformStatus.waiting:type_name -> rkcy.admin.v1.PlatformStatus.WaitingEntry
+	13, // 11: rkcy.admin.v1.ConcernStatus.partitions:type_name -> rkcy.admin.v1.PartitionStatus
+	18, // 12: rkcy.admin.v1.ListTransactionsResponse.transactions:type_name -> rkcy.admin.v1.WaitingTransaction
+	47, // 13: rkcy.admin.v1.WaitingTransaction.pending:type_name -> google.protobuf.Value
+	16, // 14: rkcy.admin.v1.BulkRequest.filter:type_name -> rkcy.admin.v1.ListTransactionsRequest
+	21, // 15: rkcy.admin.v1.BulkResponse.items:type_name -> rkcy.admin.v1.BulkItem
+	48, // 16: rkcy.admin.v1.BulkItem.state:type_name -> rkcy.admin.v1.TransactionStatus.State
+	49, // 17: rkcy.admin.v1.BulkItem.error:type_name -> rkcy.v1.Error
+	24, // 18: rkcy.admin.v1.ListErrorsResponse.errors:type_name -> rkcy.admin.v1.QuarantinedRecord
+	47, // 19: rkcy.admin.v1.QuarantinedRecord.record:type_name -> google.protobuf.Value
+	27, // 20: rkcy.admin.v1.Scope.partition:type_name -> rkcy.admin.v1.PartitionScope
+	26, // 21: rkcy.admin.v1.PauseRequest.scope:type_name -> rkcy.admin.v1.Scope
+	30, // 22: rkcy.admin.v1.PauseResponse.pauses:type_name -> rkcy.admin.v1.PauseState
+	26, // 23: rkcy.admin.v1.PauseState.scope:type_name -> rkcy.admin.v1.Scope
+	33, // 24: rkcy.admin.v1.PurgeResponse.partitions:type_name -> rkcy.admin.v1.Purged
+	36, // 25: rkcy.admin.v1.ListAuditResponse.entries:type_name -> rkcy.admin.v1.AuditEntry
+	47, // 26: rkcy.admin.v1.InstanceView.committed:type_name -> google.protobuf.Value
+	18, // 27: rkcy.admin.v1.InstanceView.holders:type_name -> rkcy.admin.v1.WaitingTransaction
+	18, // 28: rkcy.admin.v1.InstanceView.queue:type_name -> rkcy.admin.v1.WaitingTransaction
+	39, // 29: rkcy.admin.v1.InstanceView.databases:type_name -> rkcy.admin.v1.DatabaseRow
+	47, // 30: rkcy.admin.v1.DatabaseRow.row:type_name -> google.protobuf.Value
+	42, // 31: rkcy.admin.v1.InstanceHistoryResponse.changes:type_name -> rkcy.admin.v1.InstanceChange
+	47, // 32: rkcy.admin.v1.InstanceChange.instance:type_name -> google.protobuf.Value
+	47, // 33: rkcy.admin.v1.WatchedRecord.record:type_name -> google.protobuf.Value
+	0,  // 34: rkcy.admin.v1.PlatformService.GetPlatform:input_type -> rkcy.admin.v1.GetPlatformRequest
+	1,  // 35: rkcy.admin.v1.PlatformService.ListVersions:input_type -> rkcy.admin.v1.ListVersionsRequest
+	4,  // 36: rkcy.admin.v1.PlatformService.DiffVersions:input_type -> rkcy.admin.v1.DiffVersionsRequest
+	6,  // 37: rkcy.admin.v1.PlatformService.UpdatePlatform:input_type -> rkcy.admin.v1.UpdatePlatformRequest
+	7,  // 38: rkcy.admin.v1.PlatformService.RollbackPlatform:input_type -> rkcy.admin.v1.RollbackPlatformRequest
+	9,  // 39: rkcy.admin.v1.PlatformService.GetStatus:input_type -> rkcy.admin.v1.GetStatusRequest
+	16, // 40: rkcy.admin.v1.PlatformService.ListTransactions:input_type -> rkcy.admin.v1.ListTransactionsRequest
+	19, // 41: rkcy.admin.v1.PlatformService.CancelTransactions:input_type -> rkcy.admin.v1.BulkRequest
+	19, // 42: rkcy.admin.v1.PlatformService.RetryTransactions:input_type -> rkcy.admin.v1.BulkRequest
+	22, // 43: rkcy.admin.v1.PlatformService.ListErrors:input_type -> rkcy.admin.v1.ListErrorsRequest
+	25, // 44: rkcy.admin.v1.PlatformService.GetError:input_type -> rkcy.admin.v1.GetErrorRequest
+	28, // 45: rkcy.admin.v1.PlatformService.Pause:input_type -> rkcy.admin.v1.PauseRequest
+	28, // 46: rkcy.admin.v1.PlatformService.Resume:input_type -> rkcy.admin.v1.PauseRequest
+	31, // 47: rkcy.admin.v1.PlatformService.Purge:input_type -> rkcy.admin.v1.PurgeRequest
+	34, // 48: rkcy.admin.v1.PlatformService.ListAudit:input_type -> rkcy.admin.v1.ListAuditRequest
+	37, // 49: rkcy.admin.v1.PlatformService.ShowInstance:input_type -> rkcy.admin.v1.ShowInstanceRequest
+	40, // 50: rkcy.admin.v1.PlatformService.InstanceHistory:input_type -> rkcy.admin.v1.InstanceHistoryRequest
+	43, // 51: rkcy.admin.v1.PlatformService.WatchRecords:input_type -> rkcy.admin.v1.WatchRecordsRequest
+	46, // 52: rkcy.admin.v1.PlatformService.GetPlatform:output_type -> rkcy.v1.PlatformVersion
+	2,  // 53: rkcy.admin.v1.PlatformService.ListVersions:output_type -> rkcy.admin.v1.ListVersionsResponse
+	5,  // 54: rkcy.admin.v1.PlatformService.DiffVersions:output_type -> rkcy.admin.v1.DiffVersionsResponse
+	8,  // 55: rkcy.admin.v1.PlatformService.UpdatePlatform:output_type -> rkcy.admin.v1.UpdatePlatformResponse
+	8,  // 56: rkcy.admin.v1.PlatformService.RollbackPlatform:output_type -> rkcy.admin.v1.UpdatePlatformResponse
+	10, // 57: rkcy.admin.v1.PlatformService.GetStatus:output_type -> rkcy.admin.v1.PlatformStatus
+	17, // 58: rkcy.admin.v1.PlatformService.ListTransactions:output_type -> rkcy.admin.v1.ListTransactionsResponse
+	20, // 59: rkcy.admin.v1.PlatformService.CancelTransactions:output_type -> rkcy.admin.v1.BulkResponse
+	20, // 60: rkcy.admin.v1.PlatformService.RetryTransactions:output_type -> rkcy.admin.v1.BulkResponse
+	23, // 61: rkcy.admin.v1.PlatformService.ListErrors:output_type -> rkcy.admin.v1.ListErrorsResponse
+	24, // 62: rkcy.admin.v1.PlatformService.GetError:output_type -> rkcy.admin.v1.QuarantinedRecord
+	29, // 63: rkcy.admin.v1.PlatformService.Pause:output_type -> rkcy.admin.v1.PauseResponse
+	29, // 64: rkcy.admin.v1.PlatformService.Resume:output_type -> rkcy.admin.v1.PauseResponse
+	32, // 65: rkcy.admin.v1.PlatformService.Purge:output_type -> rkcy.admin.v1.PurgeResponse
+	35, // 66: rkcy.admin.v1.PlatformService.ListAudit:output_type -> rkcy.admin.v1.ListAuditResponse
+	38, // 67: rkcy.admin.v1.PlatformService.ShowInstance:output_type -> rkcy.admin.v1.InstanceView
+	41, // 68: rkcy.admin.v1.PlatformService.InstanceHistory:output_type -> rkcy.admin.v1.InstanceHistoryResponse
+	44, // 69: rkcy.admin.v1.PlatformService.WatchRecords:output_type -> rkcy.admin.v1.WatchedRecord
+	52, // [52:70] is the sub-list for method output_type
+	34, // [34:52] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_rkcy_admin_v1_platform_proto_init() }
