@@ -77,7 +77,9 @@ func (i *Instruments) Observe(name string, read func(Sample)) {
 	}
 	i.used = append(i.used, at)
 	i.observed = append(i.observed, func(_ context.Context, o metric.Observer) {
-		read(func(value float64, labels ...attribute.KeyValue) { o.ObserveFloat64(at, value, metric.WithAttributes(labels...)) })
+		read(func(value float64, labels ...attribute.KeyValue) {
+			o.ObserveFloat64(at, value, metric.WithAttributes(labels...))
+		})
 	})
 }
 

@@ -42,6 +42,8 @@ type engineConfig struct {
 	logger                    *slog.Logger
 	// watchdog is told of handlers; nil: nobody is.
 	watchdog *watchdog
+	// teller is told of steps; nil: nobody is.
+	teller teller
 	// holdsOff switches isolation off, to show that a test would notice.
 	holdsOff bool
 }
@@ -69,6 +71,7 @@ type engine struct {
 	// instances that timers wait for, likewise
 	wantedByTimers []instanceRef
 	config         *ConfigSet
+	cause          cause // of what is worked on
 	failed         map[instanceRef]error
 	spare          []stream.Record // to be used for the output of a batch
 	// flights are batches in flight, oldest first; building numbers the batch
@@ -212,7 +215,9 @@ func (e *engine) missing(in *input) (key string, ok bool) {
 	default:
 		_, key = txn.Instance(in.visit)
 	}
-	return key, e.cache.get(in.part, key) == nil
+	found := e.cache.get(in.part, key) != nil
+	e.stats.looked(found)
+	return key, !found
 }
 
 // wants returns the instances that parked visits wait for, and that have to be
@@ -246,7 +251,7 @@ func (e *engine) unavailable(p *partition, key string, err error) {
 }
 
 func (e *engine) begin(now time.Time, config *ConfigSet) {
-	e.nowMs, e.config = now.UnixMilli(), config
+	e.nowMs, e.config, e.cause = now.UnixMilli(), config, noCause()
 	e.tellLate()
 	e.drain()
 }
@@ -259,6 +264,7 @@ func (e *engine) process(in *input) {
 	}
 	p.next = in.record.Offset + 1
 	p.touched = true
+	e.cause = causeOf(in)
 	switch {
 	case in.fault != nil:
 		e.quarantine(in, in.fault.Error())
@@ -292,6 +298,7 @@ func (e *engine) processOther(p *partition, r *rkcyv1.ProcessRecord) {
 // expire ends what is parked and past its deadline, and resumes what waited for
 // its time.
 func (e *engine) expire() {
+	e.cause = noCause()
 	for _, p := range e.order {
 		e.fire(p)
 		e.forgetClaims(p)
@@ -354,6 +361,7 @@ func (e *engine) drain() {
 		l := e.local[0]
 		e.local = e.local[1:]
 		l.part.touched = true
+		e.cause = noCause()
 		e.arrive(l.part, l.visit)
 	}
 }
@@ -378,6 +386,7 @@ type flightPart struct {
 func (e *engine) finish() ([]stream.Record, map[stream.TopicPartition]int64) {
 	offsets := map[stream.TopicPartition]int64{}
 	f := flight{number: e.building}
+	e.cause = noCause()
 	for _, p := range e.order {
 		tp := p.tp
 		if !p.touched {
@@ -488,7 +497,7 @@ func (e *engine) store(p *partition, instance *rkcyv1.Instance, change *rkcyv1.C
 }
 
 func (e *engine) emit(topic string, partition int32, key, value []byte) {
-	e.out = append(e.out, stream.Record{Topic: topic, Partition: partition, Key: key, Value: value})
+	e.out = append(e.out, stream.Record{Topic: topic, Partition: partition, Key: key, Value: value, Headers: e.cause.headers()})
 }
 
 // marshal serializes a message that the engine made itself. Its strings were

@@ -42,7 +42,9 @@ func (e *engine) run(p *partition, v *rkcyv1.Visit, key string, base *rkcyv1.Ins
 	if reads(v) && base.GetVersion() > 0 {
 		// The provided read returns what is stored, as it is stored.
 		for _, i := range txn.StepsOf(v) {
+			e.stepBegins()
 			out.results[i] = &rkcyv1.StepResult{Value: base.GetValue(), Version: base.GetVersion()}
+			e.stepEnds(p, set.byName[txn.CommandRead], v, i, nil)
 		}
 		return out, nil
 	}
@@ -69,7 +71,9 @@ func (e *engine) run(p *partition, v *rkcyv1.Visit, key string, base *rkcyv1.Ins
 			out.results[i] = &rkcyv1.StepResult{Version: base.GetVersion(), Skipped: true}
 			continue
 		}
+		e.stepBegins()
 		next, result, err := e.step(c, ctx, instance, s, out.results)
+		e.stepEnds(p, c, v, i, err)
 		if err != nil {
 			return out, stepError(err, s)
 		}

@@ -60,7 +60,7 @@ func (h *timerHeap) Pop() any {
 func (e *engine) wait(p *partition, v *rkcyv1.Visit, dueMs int64, stuck bool) {
 	_, key := txn.Instance(v)
 	p.sequence++
-	w := &parked{sequence: p.sequence, visit: v, key: key, timed: true, dueMs: dueMs, stuck: stuck, at: -1}
+	w := &parked{sequence: p.sequence, visit: v, key: key, timed: true, dueMs: dueMs, stuck: stuck, at: -1, cause: e.cause.again()}
 	p.timers.add(w)
 	p.recordTimed(w)
 }
@@ -78,6 +78,8 @@ func (e *engine) resume(p *partition, w *parked) {
 	p.timers.remove(w)
 	p.touched = true
 	p.state.set(w.stateKey(), nil)
+	e.cause = w.cause
+	e.about(w.visit)
 	if w.fault != nil {
 		e.reject(p, w.visit, w.fault)
 		return

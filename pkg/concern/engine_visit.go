@@ -142,7 +142,7 @@ func (e *engine) free(p *partition, s *slot) {
 
 func (e *engine) park(p *partition, key string, r txn.Request, w *parked) {
 	p.sequence++
-	w.sequence = p.sequence
+	w.sequence, w.cause = p.sequence, e.cause.again()
 	p.park(e.slot(p, key), r, w)
 	access := rkcyv1.Access_ACCESS_READ
 	if w.write {
@@ -168,6 +168,8 @@ func (e *engine) wake(p *partition, s *slot) {
 		}
 		p.unpark(w.Value)
 		v := w.Value.visit
+		e.cause = w.Value.cause
+		e.about(v)
 		switch {
 		case w.Value.fault != nil:
 			e.reject(p, v, w.Value.fault)
@@ -184,6 +186,7 @@ func (e *engine) wake(p *partition, s *slot) {
 
 // visit runs the steps of a visit that nothing stands in the way of.
 func (e *engine) visit(p *partition, v *rkcyv1.Visit, key string) {
+	e.about(v)
 	id := txn.ID(v.GetTxn().GetId())
 	en := e.cache.get(p, key)
 	own := p.holdOf(id, key)
@@ -382,6 +385,7 @@ func (e *engine) reject(p *partition, v *rkcyv1.Visit, fault error) {
 // settle tells the participants and the submitter how a transaction ended, or
 // that this attempt of it did.
 func (e *engine) settle(v *rkcyv1.Visit, t txn.Transition) {
+	e.about(v)
 	id := txn.ID(v.GetTxn().GetId())
 	for _, at := range t.Settle {
 		if p := e.parts[tpOf(at)]; p != nil {
@@ -393,6 +397,7 @@ func (e *engine) settle(v *rkcyv1.Visit, t txn.Transition) {
 		}))
 	}
 	if t.Response != nil {
+		e.stats.ended(t.Response)
 		e.answer(v, t.Response)
 		e.tellHome(v.GetTxn(), t.Response)
 	}
@@ -506,5 +511,6 @@ func (e *engine) lost(v *rkcyv1.Visit, err *txn.Error) {
 
 func (e *engine) send(topic string, partition int32, key string, v *rkcyv1.Visit) {
 	e.stats.Hops++
+	e.about(v)
 	e.emit(topic, partition, []byte(key), e.marshal(&rkcyv1.ProcessRecord{Kind: &rkcyv1.ProcessRecord_Visit{Visit: v}}))
 }

@@ -85,6 +85,8 @@ type parked struct {
 	dueMs int64
 	stuck bool
 	at    int
+	// cause is forgotten when the partition moves.
+	cause cause
 }
 
 func newPartition(tp stream.TopicPartition, c *servedConcern, windowSize int) *partition {

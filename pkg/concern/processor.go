@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
@@ -76,6 +78,10 @@ type Config struct {
 	Logger    *slog.Logger
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+	// TracerProvider and MeterProvider, where set, are told of steps and Kafka
+	// transactions.
+	TracerProvider trace.TracerProvider
+	MeterProvider  metric.MeterProvider
 
 	// holdsOff switches isolation off. Only tests of this package can, to show
 	// that others would notice.
@@ -157,8 +163,9 @@ func (c Config) Validate() error {
 
 // Processor serves the partitions that the consumer group gives it.
 type Processor struct {
-	cfg    Config
-	served map[string]*servedConcern
+	cfg       Config
+	served    map[string]*servedConcern
+	telemetry *processorTelemetry
 
 	mu      sync.Mutex
 	workers []*worker
@@ -177,6 +184,10 @@ func NewProcessor(cfg Config) (*Processor, error) {
 			return nil, fmt.Errorf("processor: %w", err)
 		}
 		p.served[s.Topics.Process] = &servedConcern{commands: set, topics: s.Topics, storageGroup: s.StorageGroup}
+	}
+	var err error
+	if p.telemetry, err = newProcessorTelemetry(cfg, p.served); err != nil {
+		return nil, fmt.Errorf("processor: %w", err)
 	}
 	return p, nil
 }
@@ -222,6 +233,10 @@ type Status struct {
 	// KafkaTransactions committed and Aborted, and the input records of the
 	// former; Renewals counts new producers.
 	KafkaTransactions, Aborted, Records, Renewals uint64
+	// RenewalsBy has them by reason.
+	RenewalsBy [stream.RenewalReasons]uint64
+	// Waiting is at most a second old.
+	Waiting Waiting
 }
 
 // Status returns the sum over all workers. Safe for concurrent use.
@@ -244,6 +259,10 @@ func (p *Processor) Status() Status {
 		sum.Aborted += s.Aborted
 		sum.Records += s.Records
 		sum.Renewals += s.Renewals
+		for i, n := range s.RenewalsBy {
+			sum.RenewalsBy[i] += n
+		}
+		sum.Waiting = sum.Waiting.Add(s.Waiting)
 		if w.watchdog.blocked.Load() {
 			sum.Blocked++
 		}

@@ -84,9 +84,9 @@ func newRig(t *testing.T, partitions int32) *rig {
 	return r
 }
 
-// start runs a processor and returns what stops it.
-func (r *rig) start(session time.Duration) (p *Processor, stop func()) {
-	p, err := NewProcessor(Config{
+// config is that of a processor.
+func (r *rig) config(session time.Duration) Config {
+	return Config{
 		Stream: r.cfg, Group: r.prefix + ".process", ResponseTopic: r.prefix + ".response", Router: r,
 		Loader: emptyDatabase{}, SessionTimeout: session, Logger: r.cfg.Logger,
 		Concerns: []Served{{
@@ -96,7 +96,12 @@ func (r *rig) start(session time.Duration) (p *Processor, stop func()) {
 				Storage: r.prefix + ".list.storage", Error: r.prefix + ".list.error",
 			},
 		}},
-	})
+	}
+}
+
+// start runs a processor and returns what stops it.
+func (r *rig) start(session time.Duration) (p *Processor, stop func()) {
+	p, err := NewProcessor(r.config(session))
 	if err != nil {
 		r.t.Fatal(err)
 	}

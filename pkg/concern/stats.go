@@ -18,12 +18,22 @@ type Stats struct {
 	Undone, Stuck, Repeats uint64
 	// Expired counts transactions whose deadline passed while they were parked.
 	Expired uint64
-	// Loaded counts instances read from the database.
-	Loaded uint64
+	// Loaded counts instances read from the database, Evicted those that made
+	// room.
+	Loaded, Evicted uint64
+	// CacheHits and CacheMisses count visits from the log by whether their
+	// instance was in memory.
+	CacheHits, CacheMisses uint64
+	// Ended counts ends of transactions by their code, 0 if they committed.
+	Ended [15]uint64
 }
 
 // Add returns the sum of two Stats.
 func (s Stats) Add(o Stats) Stats {
+	ended := s.Ended
+	for i := range ended {
+		ended[i] += o.Ended[i]
+	}
 	return Stats{
 		Visits: s.Visits + o.Visits, LocalVisits: s.LocalVisits + o.LocalVisits, Hops: s.Hops + o.Hops,
 		Markers: s.Markers + o.Markers, Changes: s.Changes + o.Changes,
@@ -32,5 +42,6 @@ func (s Stats) Add(o Stats) Stats {
 		Shed: s.Shed + o.Shed, Quarantined: s.Quarantined + o.Quarantined, Panics: s.Panics + o.Panics,
 		Undone: s.Undone + o.Undone, Stuck: s.Stuck + o.Stuck, Repeats: s.Repeats + o.Repeats,
 		Expired: s.Expired + o.Expired, Loaded: s.Loaded + o.Loaded,
+		Evicted: s.Evicted + o.Evicted, CacheHits: s.CacheHits + o.CacheHits, CacheMisses: s.CacheMisses + o.CacheMisses, Ended: ended,
 	}
 }

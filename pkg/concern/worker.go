@@ -44,6 +44,9 @@ type worker struct {
 	counts     Status
 	past       Stats // of engines thrown away
 	watchdog   watchdog
+	recorder   *stepRecorder
+	waiting    Waiting
+	looked     time.Time // when waiting was
 
 	// restores under way, by process partition.
 	restoring map[stream.TopicPartition]context.CancelFunc
@@ -73,6 +76,7 @@ func newWorker(p *Processor, index int) *worker {
 		restoring: map[stream.TopicPartition]context.CancelFunc{}, restored: make(chan restoredPartition),
 		watermarks: map[stream.TopicPartition]int64{},
 	}
+	w.recorder = newStepRecorder(p.telemetry)
 	w.engine = w.newEngine()
 	return w
 }
@@ -84,7 +88,7 @@ func (w *worker) newEngine() *engine {
 		cacheBytes: w.cfg.CacheBytes / n, overlayBytes: w.cfg.OverlayBytes / n,
 		stateRecords: w.cfg.StateRecords, logger: w.cfg.Logger,
 		claimBytes: w.cfg.IdempotencyBytes, claimWindowMs: w.cfg.IdempotencyWindow.Milliseconds(),
-		holdsOff: w.cfg.holdsOff, watchdog: &w.watchdog,
+		holdsOff: w.cfg.holdsOff, watchdog: &w.watchdog, teller: w.recorder.teller(),
 	})
 }
 
@@ -232,11 +236,14 @@ func (w *worker) depart() {
 	done := make(chan commitResult, 1)
 	r := commitResult{records: w.built}
 	w.built, w.flight = 0, done
+	told, began := w.recorder.take(), time.Now()
 	w.wg.Add(1)
 	go func() {
 		defer w.wg.Done()
 		r.last, r.err = w.transactor.Commit(w.base, out, w.group, offsets)
+		ended := time.Now()
 		done <- r
+		w.recorder.settle(told, began, ended, r.err)
 	}()
 }
 
@@ -315,7 +322,8 @@ func (w *worker) startAgain() {
 		// this costs time only.
 		w.cfg.Logger.Warn("partitions could not be paused", "error", err)
 	}
-	w.past = w.past.Add(w.engine.stats)
+	w.past = w.past.Add(w.engine.total())
+	w.recorder.drop()
 	w.engine, w.built = w.newEngine(), 0
 	for _, tp := range tps {
 		w.restore(tp)
@@ -448,12 +456,16 @@ func (w *worker) truncate(tp stream.TopicPartition, before int64) {
 
 func (w *worker) publish() {
 	s := w.counts
-	s.Stats = w.past.Add(w.engine.stats)
+	s.Stats = w.past.Add(w.engine.total())
 	s.Partitions, s.Restoring = len(w.ownedPartitions()), len(w.restoring)
 	s.CacheBytes, s.PinnedBytes = w.engine.cache.used, w.engine.cache.pinnedBytes
 	for _, p := range w.engine.order {
 		s.Instances += len(p.instances)
 	}
-	s.Renewals = w.transactor.Renewals()
+	s.Renewals, s.RenewalsBy = w.transactor.Renewals(), w.transactor.RenewalsBy()
+	if now := time.Now(); now.Sub(w.looked) >= waitingInterval {
+		w.waiting, w.looked = w.engine.waiting(), now
+	}
+	s.Waiting = w.waiting
 	w.status.Store(&s)
 }
