@@ -24,6 +24,12 @@ type Config struct {
 	Storage           Storage   `yaml:"storage"`
 	Edge              Edge      `yaml:"edge"`
 	Processor         Processor `yaml:"processor"`
+	// Development allows to throw the platform away with all that it has.
+	Development bool `yaml:"development"`
+	// Version, where set, is the published one that the file was written for: it
+	// is refused while another one is published, so that an older file cannot
+	// overwrite what is newer.
+	Version int `yaml:"version"`
 
 	source *source
 }
@@ -215,6 +221,7 @@ func (c Config) Proto() *rkcyv1.PlatformConfig {
 		EdgeSlots:         int32(c.Edge.Slots),        //nolint:gosec // validated
 		ReplicationFactor: int32(c.ReplicationFactor), //nolint:gosec // validated
 		MinInsyncReplicas: int32(c.MinInsyncReplicas), //nolint:gosec // validated
+		Development:       c.Development,
 	}
 	for _, k := range c.Concerns {
 		p.Concerns = append(p.Concerns, &rkcyv1.ConcernConfig{

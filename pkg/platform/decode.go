@@ -171,6 +171,10 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, path string) {
 		*target, err = ParseDuration(text)
 	case *Size:
 		*target, err = ParseSize(text)
+	case *bool:
+		if *target, err = strconv.ParseBool(text); err != nil || n.Type() != ast.BoolType {
+			err = fmt.Errorf("%q is neither true nor false", text)
+		}
 	case *int:
 		var number int64
 		if number, err = strconv.ParseInt(text, 0, 32); err != nil || n.Type() != ast.IntegerType {

@@ -22,13 +22,15 @@ type ActionKind string
 // The kinds of actions.
 const (
 	ActionCreateTopic ActionKind = "create topic"
+	ActionAlterTopic  ActionKind = "change topic"
 	ActionPublish     ActionKind = "publish"
 )
 
 // Action is one thing that an update does.
 type Action struct {
 	Kind ActionKind
-	// Topic is what ActionCreateTopic creates.
+	// Topic is what ActionCreateTopic creates; ActionAlterTopic changes those
+	// settings of it.
 	Topic stream.TopicSpec
 	// Version is what ActionPublish publishes, Changes in what it differs from
 	// the one before.
@@ -38,9 +40,17 @@ type Action struct {
 
 // String returns the action as a person should read it.
 func (a Action) String() string {
-	if a.Kind == ActionCreateTopic {
+	switch a.Kind {
+	case ActionCreateTopic:
 		return fmt.Sprintf("create topic %s (partitions %d, replicas %d, retention %s)",
 			a.Topic.Name, a.Topic.Partitions, a.Topic.Replication, retentionText(a.Topic.Config))
+	case ActionAlterTopic:
+		var settings []string
+		for _, name := range slices.Sorted(maps.Keys(a.Topic.Config)) {
+			settings = append(settings, name+"="+a.Topic.Config[name])
+		}
+		return fmt.Sprintf("change topic %s: %s", a.Topic.Name, strings.Join(settings, ", "))
+	case ActionPublish:
 	}
 	return fmt.Sprintf("publish version %d: %s", a.Version, strings.Join(a.Changes, "; "))
 }
@@ -58,18 +68,26 @@ func retentionText(config map[string]string) string {
 // what has to be done, in order. Nothing to do is an empty plan. A change that
 // cannot be made is an Error with CodeFailedPrecondition that names every one.
 func Plan(current *rkcyv1.PlatformVersion, wanted *rkcyv1.PlatformConfig, topics map[string]int) ([]Action, error) {
-	changes, err := compare(current.GetConfig(), wanted)
-	if err != nil {
-		return nil, err
+	changes, faults := compare(current.GetConfig(), wanted)
+	have := map[string]stream.TopicSpec{}
+	if current != nil {
+		for _, spec := range Topics(current.GetConfig()) {
+			have[spec.Name] = spec
+		}
 	}
-	var actions []Action
-	var faults []error
+	var actions, alter []Action
 	for _, spec := range Topics(wanted) {
 		switch n, exists := topics[spec.Name]; {
 		case !exists:
 			actions = append(actions, Action{Kind: ActionCreateTopic, Topic: spec})
 		case n != 0 && n != spec.Partitions: // 0: known, but without a leader just now
-			faults = append(faults, fmt.Errorf("topic %s exists with %d partitions, but %d are wanted", spec.Name, n, spec.Partitions))
+			if len(faults) == 0 { // else it was told already
+				faults = append(faults, fmt.Errorf("topic %s exists with %d partitions, but %d are wanted", spec.Name, n, spec.Partitions))
+			}
+		default:
+			if settings := altered(have[spec.Name].Config, spec.Config); len(settings) > 0 {
+				alter = append(alter, Action{Kind: ActionAlterTopic, Topic: stream.TopicSpec{Name: spec.Name, Config: settings}})
+			}
 		}
 	}
 	if err := errors.Join(faults...); err != nil {
@@ -78,28 +96,46 @@ func Plan(current *rkcyv1.PlatformVersion, wanted *rkcyv1.PlatformConfig, topics
 	if len(changes) > 0 {
 		actions = append(actions, Action{Kind: ActionPublish, Version: current.GetVersion() + 1, Changes: changes})
 	}
-	return actions, nil
+	return append(actions, alter...), nil
 }
 
-// compare says in what two configurations differ.
-func compare(current, wanted *rkcyv1.PlatformConfig) (changes []string, err error) {
+// altered returns the settings that are wanted and differ; none of a topic that
+// was not published yet.
+func altered(have, want map[string]string) map[string]string {
+	out := map[string]string{}
+	for name, value := range want {
+		if before, known := have[name]; known && before != value {
+			out[name] = value
+		}
+	}
+	return out
+}
+
+// compare says in what two configurations differ, and which of that cannot be
+// changed.
+func compare(current, wanted *rkcyv1.PlatformConfig) (changes []string, faults []error) {
 	if current == nil {
 		for _, c := range wanted.GetConcerns() {
 			changes = append(changes, addition(c))
 		}
 		return append([]string{fmt.Sprintf("new platform %s in %s", wanted.GetName(), wanted.GetEnvironment())}, changes...), nil
 	}
-	var faults []error
 	keep := func(field string, have, want any) {
 		if have != want {
 			faults = append(faults, fmt.Errorf("%s cannot be changed from %v to %v while the platform exists", field, have, want))
+		}
+	}
+	change := func(field string, have, want any) {
+		if have != want {
+			changes = append(changes, fmt.Sprintf("%s: %v instead of %v", field, want, have))
 		}
 	}
 	keep("name", current.GetName(), wanted.GetName())
 	keep("environment", current.GetEnvironment(), wanted.GetEnvironment())
 	keep("edge.slots", current.GetEdgeSlots(), wanted.GetEdgeSlots())
 	keep("replication_factor", current.GetReplicationFactor(), wanted.GetReplicationFactor())
-	keep("min_insync_replicas", current.GetMinInsyncReplicas(), wanted.GetMinInsyncReplicas())
+	change("min_insync_replicas", current.GetMinInsyncReplicas(), wanted.GetMinInsyncReplicas())
+	change("development", current.GetDevelopment(), wanted.GetDevelopment())
 	for _, have := range current.GetConcerns() {
 		want, err := ConcernOf(wanted, have.GetName())
 		if err != nil {
@@ -109,19 +145,9 @@ func compare(current, wanted *rkcyv1.PlatformConfig) (changes []string, err erro
 		}
 		field := func(name string) string { return "concerns[" + have.GetName() + "]." + name }
 		keep(field("partitions"), have.GetPartitions(), want.GetPartitions())
-		for _, r := range []struct {
-			name       string
-			have, want int64
-		}{
-			{"process", have.GetProcessRetentionMs(), want.GetProcessRetentionMs()},
-			{"storage", have.GetStorageRetentionMs(), want.GetStorageRetentionMs()},
-			{"error", have.GetErrorRetentionMs(), want.GetErrorRetentionMs()},
-		} {
-			keep(field("retention."+r.name), millis(r.have), millis(r.want))
-		}
-	}
-	if err := errors.Join(faults...); err != nil {
-		return nil, txn.Errorf(txn.CodeFailedPrecondition, "%w", err)
+		change(field("retention.process"), millis(have.GetProcessRetentionMs()), millis(want.GetProcessRetentionMs()))
+		change(field("retention.storage"), millis(have.GetStorageRetentionMs()), millis(want.GetStorageRetentionMs()))
+		change(field("retention.error"), millis(have.GetErrorRetentionMs()), millis(want.GetErrorRetentionMs()))
 	}
 	for _, c := range wanted.GetConcerns() {
 		if _, err := ConcernOf(current, c.GetName()); err != nil {
@@ -138,7 +164,7 @@ func compare(current, wanted *rkcyv1.PlatformConfig) (changes []string, err erro
 			changes = append(changes, "remove storage target "+t+", for which nothing is kept any more")
 		}
 	}
-	return changes, nil
+	return changes, faults
 }
 
 func addition(c *rkcyv1.ConcernConfig) string {
@@ -169,20 +195,22 @@ func resolve(wanted *rkcyv1.PlatformConfig, current *rkcyv1.PlatformConfig, brok
 			}
 		}
 	}
+	if p.IdempotencyHome = idempotencyHome(current); p.IdempotencyHome == "" {
+		p.IdempotencyHome = idempotencyHome(wanted)
+	}
 	for _, c := range p.GetConcerns() {
 		if have, err := ConcernOf(current, c.GetName()); err == nil {
 			c.Generation = have.GetGeneration()
 		}
 	}
+	var faults []error
 	if int(p.GetReplicationFactor()) > brokers {
-		return nil, txn.Errorf(txn.CodeFailedPrecondition, "replication_factor is %d, but there are only %d brokers",
-			p.GetReplicationFactor(), brokers)
+		faults = append(faults, fmt.Errorf("replication_factor is %d, but there are only %d brokers", p.GetReplicationFactor(), brokers))
 	}
 	if p.GetMinInsyncReplicas() > p.GetReplicationFactor() {
-		return nil, txn.Errorf(txn.CodeFailedPrecondition, "min_insync_replicas is %d, but there are only %d replicas",
-			p.GetMinInsyncReplicas(), p.GetReplicationFactor())
+		faults = append(faults, fmt.Errorf("min_insync_replicas is %d, but there are only %d replicas", p.GetMinInsyncReplicas(), p.GetReplicationFactor()))
 	}
-	return p, nil
+	return p, errors.Join(faults...)
 }
 
 // maxRecordBatch bounds a batch of records. It has room for the largest

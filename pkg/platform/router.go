@@ -52,6 +52,19 @@ func (r *Router) Route(concern, key string) (topic string, partition int32, err 
 	return to.topic, stream.PartitionFor([]byte(key), to.partitions), nil
 }
 
+// IdempotencyHome returns the Concern whose partitions remember idempotency
+// keys.
+func (r *Router) IdempotencyHome() string { return idempotencyHome(r.table.Load().config) }
+
+// idempotencyHome returns the Concern that a configuration names for it. Those
+// that were published before there was one name none.
+func idempotencyHome(p *rkcyv1.PlatformConfig) string {
+	if home := p.GetIdempotencyHome(); home != "" || len(p.GetConcerns()) == 0 {
+		return home
+	}
+	return p.GetConcerns()[0].GetName()
+}
+
 // Partitions returns how many partitions a Concern has, 0 for an unknown one.
 func (r *Router) Partitions(concern string) int32 { return r.table.Load().concerns[concern].partitions }
 

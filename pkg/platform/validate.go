@@ -88,6 +88,9 @@ func (c Config) faults() Faults {
 	k := &checker{source: c.source}
 	k.name("name", c.Name, namePattern, nameRule)
 	k.name("environment", c.Environment, namePattern, nameRule)
+	if c.Version < 0 {
+		k.fault("version", "%d is negative; it is the published version that the file was written for, and may be left out", c.Version)
+	}
 	k.replication(c)
 	k.kafka(c.Kafka)
 	k.concerns(c.Concerns)

@@ -2,46 +2,30 @@ package platform
 
 import (
 	"context"
-	"log/slog"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
 
-// chain follows the published versions: each is one more than the last, and of
-// several with the same number the first counts.
-type chain struct {
-	logger *slog.Logger
-	// until, where set, is the last version that is of interest.
-	until  uint64
-	latest *rkcyv1.PlatformVersion
-}
-
-// add returns true if the record is the next version.
-func (c *chain) add(r stream.Record) bool {
-	v := &rkcyv1.PlatformVersion{}
-	if err := proto.Unmarshal(r.Value, v); err != nil {
-		c.logger.Warn("a record on the platform topic is not a version", "topic", r.Topic, "offset", r.Offset, "error", err)
-		return false
-	}
-	if c.until > 0 && c.latest.GetVersion() == c.until {
-		return false
-	}
-	if v.GetVersion() != c.latest.GetVersion()+1 {
-		c.logger.Debug("a version lost against another", "topic", r.Topic, "offset", r.Offset, "version", v.GetVersion())
-		return false
-	}
-	c.latest = v
-	return true
-}
-
 // Current returns the published version. An Error with CodeNotFound says that
 // the platform was not set up, one with CodeUnavailable that the brokers are
 // away (bounded by ctx).
 func Current(ctx context.Context, log stream.Config, names Names) (*rkcyv1.PlatformVersion, error) {
+	s, err := Read(ctx, log, names)
+	if err != nil {
+		return nil, err
+	}
+	if s.Current == nil {
+		return nil, txn.Errorf(txn.CodeNotFound, "platform %s has no configuration in environment %s; publish one with the command \"platform update\"",
+			names.platform, names.environment)
+	}
+	return s.Current, nil
+}
+
+// Read returns what the platform topic says just now; nothing if there is no such
+// topic. Errors have CodeUnavailable.
+func Read(ctx context.Context, log stream.Config, names Names) (*State, error) {
 	admin, err := stream.NewAdmin(log)
 	if err != nil {
 		return nil, err
@@ -51,69 +35,73 @@ func Current(ctx context.Context, log stream.Config, names Names) (*rkcyv1.Platf
 	if err != nil {
 		return nil, away(err)
 	}
-	var v *rkcyv1.PlatformVersion
-	if _, exists := topics[names.PlatformTopic()]; exists {
-		if v, err = latest(ctx, log, names); err != nil {
-			return nil, err
-		}
+	if _, exists := topics[names.PlatformTopic()]; !exists {
+		return newJournal(log.WithDefaults().Logger).state, nil
 	}
-	if v == nil {
-		return nil, txn.Errorf(txn.CodeNotFound, "platform %s has no configuration in environment %s; publish one with the command \"platform update\"",
-			names.platform, names.environment)
-	}
-	return v, nil
+	return readState(ctx, log, names)
 }
 
-// latest reads the published version from a topic that exists; nil if there is
-// none.
-func latest(ctx context.Context, log stream.Config, names Names) (*rkcyv1.PlatformVersion, error) {
-	return read(ctx, log, names, 0)
-}
-
-// read returns a version, or the latest one for 0.
-func read(ctx context.Context, log stream.Config, names Names, version uint64) (*rkcyv1.PlatformVersion, error) {
-	c, _, err := readChain(ctx, log, names, version, nil)
-	if err != nil {
-		return nil, err
-	}
-	return c.latest, nil
-}
-
-func readChain(ctx context.Context, log stream.Config, names Names, until uint64, then func(*stream.Reader, *chain, int64) error) (*chain, int64, error) {
+// readState reads a topic that exists.
+func readState(ctx context.Context, log stream.Config, names Names) (*State, error) {
 	log = log.WithDefaults()
 	reader, err := stream.NewReader(log)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer reader.Close()
-	c := &chain{logger: log.Logger, until: until}
+	j := newJournal(log.Logger)
+	if err := j.read(ctx, reader, names); err != nil {
+		return nil, err
+	}
+	return j.state, nil
+}
+
+// read reads up to the end. Deleted records were in a snapshot.
+func (j *journal) read(ctx context.Context, reader *stream.Reader, names Names) error {
 	next, err := reader.ReadTo(ctx, stream.TopicPartition{Topic: names.PlatformTopic()}, stream.OffsetBeginning,
-		func(r stream.Record) error { c.add(r); return nil })
+		func(r stream.Record) error { j.add(r); return nil })
 	if err != nil {
-		return nil, 0, away(err)
+		return away(err)
 	}
-	if then != nil {
-		err = then(reader, c, next)
+	j.state.Next = max(j.state.Next, next)
+	return nil
+}
+
+// Follow calls fn with what the platform topic says, at first and whenever that
+// changes, until ctx ends; then it returns nil. fn is called on the caller's
+// goroutine.
+func Follow(ctx context.Context, log stream.Config, names Names, fn func(*State)) error {
+	log = log.WithDefaults()
+	reader, err := stream.NewReader(log)
+	if err != nil {
+		return err
 	}
-	return c, next, err
+	defer reader.Close()
+	j := newJournal(log.Logger)
+	if err := j.read(ctx, reader, names); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the caller ended it
+		}
+		return err
+	}
+	fn(j.state.clone())
+	return reader.Follow(ctx, stream.TopicPartition{Topic: names.PlatformTopic()}, j.state.Next, nil, func(r stream.Record) {
+		j.add(r)
+		fn(j.state.clone()) // also what says nothing new moves its end
+	})
 }
 
 // Watch calls fn with the published version, if there is one, and with every
 // later one, until ctx ends; then it returns nil. fn is called on the caller's
 // goroutine.
 func Watch(ctx context.Context, log stream.Config, names Names, fn func(*rkcyv1.PlatformVersion)) error {
-	_, _, err := readChain(ctx, log, names, 0, func(r *stream.Reader, c *chain, next int64) error {
-		if c.latest != nil {
-			fn(c.latest)
-		}
-		return r.Follow(ctx, stream.TopicPartition{Topic: names.PlatformTopic()}, next, nil, func(rec stream.Record) {
-			if c.add(rec) {
-				fn(c.latest)
+	var seen uint64
+	return Follow(ctx, log, names, func(s *State) {
+		for _, v := range s.Versions {
+			if v.GetVersion() > seen && (seen > 0 || v == s.Current) {
+				seen = v.GetVersion()
+				fn(v)
 			}
-		})
+		}
 	})
-	if ctx.Err() != nil {
-		return nil //nolint:nilerr // the caller ended it
-	}
-	return err
 }

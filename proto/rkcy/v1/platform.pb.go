@@ -125,9 +125,11 @@ type PlatformConfig struct {
 	// applied is kept.
 	StorageTargets []string `protobuf:"bytes,7,rep,name=storage_targets,json=storageTargets,proto3" json:"storage_targets,omitempty"`
 	// The platform may be thrown away.
-	Development   bool `protobuf:"varint,8,opt,name=development,proto3" json:"development,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Development bool `protobuf:"varint,8,opt,name=development,proto3" json:"development,omitempty"`
+	// The Concern whose partitions remember idempotency keys. It never changes.
+	IdempotencyHome string `protobuf:"bytes,9,opt,name=idempotency_home,json=idempotencyHome,proto3" json:"idempotency_home,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PlatformConfig) Reset() {
@@ -216,6 +218,13 @@ func (x *PlatformConfig) GetDevelopment() bool {
 	return false
 }
 
+func (x *PlatformConfig) GetIdempotencyHome() string {
+	if x != nil {
+		return x.IdempotencyHome
+	}
+	return ""
+}
+
 type ConcernConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -230,8 +239,10 @@ type ConcernConfig struct {
 	StorageRetentionMs int64 `protobuf:"varint,5,opt,name=storage_retention_ms,json=storageRetentionMs,proto3" json:"storage_retention_ms,omitempty"`
 	// How long quarantined records are kept, ms.
 	ErrorRetentionMs int64 `protobuf:"varint,6,opt,name=error_retention_ms,json=errorRetentionMs,proto3" json:"error_retention_ms,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Generations before this one, oldest first.
+	Retired       []*RetiredGeneration `protobuf:"bytes,16,rep,name=retired,proto3" json:"retired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConcernConfig) Reset() {
@@ -306,6 +317,85 @@ func (x *ConcernConfig) GetErrorRetentionMs() int64 {
 	return 0
 }
 
+func (x *ConcernConfig) GetRetired() []*RetiredGeneration {
+	if x != nil {
+		return x.Retired
+	}
+	return nil
+}
+
+// RetiredGeneration tells of topics that a change of the number of partitions
+// has replaced.
+type RetiredGeneration struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Generation uint32                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Partitions int32                  `protobuf:"varint,2,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	// By partition: what a storage target has to have applied before it may begin
+	// with the next generation.
+	StorageEnds   []int64 `protobuf:"varint,3,rep,packed,name=storage_ends,json=storageEnds,proto3" json:"storage_ends,omitempty"`
+	TimeMs        int64   `protobuf:"varint,4,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetiredGeneration) Reset() {
+	*x = RetiredGeneration{}
+	mi := &file_rkcy_v1_platform_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetiredGeneration) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetiredGeneration) ProtoMessage() {}
+
+func (x *RetiredGeneration) ProtoReflect() protoreflect.Message {
+	mi := &file_rkcy_v1_platform_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetiredGeneration.ProtoReflect.Descriptor instead.
+func (*RetiredGeneration) Descriptor() ([]byte, []int) {
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RetiredGeneration) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *RetiredGeneration) GetPartitions() int32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *RetiredGeneration) GetStorageEnds() []int64 {
+	if x != nil {
+		return x.StorageEnds
+	}
+	return nil
+}
+
+func (x *RetiredGeneration) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
 // PlatformRecord is the value of every other record on the platform topic. The
 // record's key is not "config".
 type PlatformRecord struct {
@@ -324,7 +414,7 @@ type PlatformRecord struct {
 
 func (x *PlatformRecord) Reset() {
 	*x = PlatformRecord{}
-	mi := &file_rkcy_v1_platform_proto_msgTypes[3]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -336,7 +426,7 @@ func (x *PlatformRecord) String() string {
 func (*PlatformRecord) ProtoMessage() {}
 
 func (x *PlatformRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_platform_proto_msgTypes[3]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -349,7 +439,7 @@ func (x *PlatformRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlatformRecord.ProtoReflect.Descriptor instead.
 func (*PlatformRecord) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{3}
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PlatformRecord) GetKind() isPlatformRecord_Kind {
@@ -461,7 +551,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_rkcy_v1_platform_proto_msgTypes[4]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +563,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_platform_proto_msgTypes[4]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +576,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{4}
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Member) GetId() string {
@@ -560,7 +650,7 @@ type Acknowledgement struct {
 
 func (x *Acknowledgement) Reset() {
 	*x = Acknowledgement{}
-	mi := &file_rkcy_v1_platform_proto_msgTypes[5]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +662,7 @@ func (x *Acknowledgement) String() string {
 func (*Acknowledgement) ProtoMessage() {}
 
 func (x *Acknowledgement) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_platform_proto_msgTypes[5]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +675,7 @@ func (x *Acknowledgement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledgement.ProtoReflect.Descriptor instead.
 func (*Acknowledgement) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{5}
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Acknowledgement) GetMember() string {
@@ -637,7 +727,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_rkcy_v1_platform_proto_msgTypes[6]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -649,7 +739,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_platform_proto_msgTypes[6]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -662,7 +752,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{6}
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Operation) GetId() string {
@@ -735,7 +825,7 @@ type PauseScope struct {
 
 func (x *PauseScope) Reset() {
 	*x = PauseScope{}
-	mi := &file_rkcy_v1_platform_proto_msgTypes[7]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -747,7 +837,7 @@ func (x *PauseScope) String() string {
 func (*PauseScope) ProtoMessage() {}
 
 func (x *PauseScope) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_platform_proto_msgTypes[7]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -760,7 +850,7 @@ func (x *PauseScope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseScope.ProtoReflect.Descriptor instead.
 func (*PauseScope) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{7}
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PauseScope) GetConcern() string {
@@ -800,7 +890,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_rkcy_v1_platform_proto_msgTypes[8]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +902,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_platform_proto_msgTypes[8]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +915,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{8}
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Fence) GetVersion() uint64 {
@@ -881,7 +971,7 @@ type PlatformSnapshot struct {
 
 func (x *PlatformSnapshot) Reset() {
 	*x = PlatformSnapshot{}
-	mi := &file_rkcy_v1_platform_proto_msgTypes[9]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +983,7 @@ func (x *PlatformSnapshot) String() string {
 func (*PlatformSnapshot) ProtoMessage() {}
 
 func (x *PlatformSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_v1_platform_proto_msgTypes[9]
+	mi := &file_rkcy_v1_platform_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +996,7 @@ func (x *PlatformSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlatformSnapshot.ProtoReflect.Descriptor instead.
 func (*PlatformSnapshot) Descriptor() ([]byte, []int) {
-	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{9}
+	return file_rkcy_v1_platform_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PlatformSnapshot) GetOffset() int64 {
@@ -970,7 +1060,7 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"\x06author\x18\x04 \x01(\tR\x06author\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vrollback_to\x18\x06 \x01(\x04R\n" +
-	"rollbackTo\"\xc3\x02\n" +
+	"rollbackTo\"\xee\x02\n" +
 	"\x0ePlatformConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x122\n" +
@@ -980,7 +1070,8 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"\x12replication_factor\x18\x05 \x01(\x05R\x11replicationFactor\x12.\n" +
 	"\x13min_insync_replicas\x18\x06 \x01(\x05R\x11minInsyncReplicas\x12'\n" +
 	"\x0fstorage_targets\x18\a \x03(\tR\x0estorageTargets\x12 \n" +
-	"\vdevelopment\x18\b \x01(\bR\vdevelopment\"\xf5\x01\n" +
+	"\vdevelopment\x18\b \x01(\bR\vdevelopment\x12)\n" +
+	"\x10idempotency_home\x18\t \x01(\tR\x0fidempotencyHome\"\xab\x02\n" +
 	"\rConcernConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -991,7 +1082,17 @@ const file_rkcy_v1_platform_proto_rawDesc = "" +
 	"generation\x120\n" +
 	"\x14process_retention_ms\x18\x04 \x01(\x03R\x12processRetentionMs\x120\n" +
 	"\x14storage_retention_ms\x18\x05 \x01(\x03R\x12storageRetentionMs\x12,\n" +
-	"\x12error_retention_ms\x18\x06 \x01(\x03R\x10errorRetentionMs\"\x9e\x02\n" +
+	"\x12error_retention_ms\x18\x06 \x01(\x03R\x10errorRetentionMs\x124\n" +
+	"\aretired\x18\x10 \x03(\v2\x1a.rkcy.v1.RetiredGenerationR\aretired\"\x8f\x01\n" +
+	"\x11RetiredGeneration\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\rR\n" +
+	"generation\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x02 \x01(\x05R\n" +
+	"partitions\x12!\n" +
+	"\fstorage_ends\x18\x03 \x03(\x03R\vstorageEnds\x12\x17\n" +
+	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"\x9e\x02\n" +
 	"\x0ePlatformRecord\x12)\n" +
 	"\x06member\x18\x01 \x01(\v2\x0f.rkcy.v1.MemberH\x00R\x06member\x12D\n" +
 	"\x0facknowledgement\x18\x02 \x01(\v2\x18.rkcy.v1.AcknowledgementH\x00R\x0facknowledgement\x122\n" +
@@ -1057,39 +1158,41 @@ func file_rkcy_v1_platform_proto_rawDescGZIP() []byte {
 	return file_rkcy_v1_platform_proto_rawDescData
 }
 
-var file_rkcy_v1_platform_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_rkcy_v1_platform_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_rkcy_v1_platform_proto_goTypes = []any{
-	(*PlatformVersion)(nil),  // 0: rkcy.v1.PlatformVersion
-	(*PlatformConfig)(nil),   // 1: rkcy.v1.PlatformConfig
-	(*ConcernConfig)(nil),    // 2: rkcy.v1.ConcernConfig
-	(*PlatformRecord)(nil),   // 3: rkcy.v1.PlatformRecord
-	(*Member)(nil),           // 4: rkcy.v1.Member
-	(*Acknowledgement)(nil),  // 5: rkcy.v1.Acknowledgement
-	(*Operation)(nil),        // 6: rkcy.v1.Operation
-	(*PauseScope)(nil),       // 7: rkcy.v1.PauseScope
-	(*Fence)(nil),            // 8: rkcy.v1.Fence
-	(*PlatformSnapshot)(nil), // 9: rkcy.v1.PlatformSnapshot
+	(*PlatformVersion)(nil),   // 0: rkcy.v1.PlatformVersion
+	(*PlatformConfig)(nil),    // 1: rkcy.v1.PlatformConfig
+	(*ConcernConfig)(nil),     // 2: rkcy.v1.ConcernConfig
+	(*RetiredGeneration)(nil), // 3: rkcy.v1.RetiredGeneration
+	(*PlatformRecord)(nil),    // 4: rkcy.v1.PlatformRecord
+	(*Member)(nil),            // 5: rkcy.v1.Member
+	(*Acknowledgement)(nil),   // 6: rkcy.v1.Acknowledgement
+	(*Operation)(nil),         // 7: rkcy.v1.Operation
+	(*PauseScope)(nil),        // 8: rkcy.v1.PauseScope
+	(*Fence)(nil),             // 9: rkcy.v1.Fence
+	(*PlatformSnapshot)(nil),  // 10: rkcy.v1.PlatformSnapshot
 }
 var file_rkcy_v1_platform_proto_depIdxs = []int32{
 	1,  // 0: rkcy.v1.PlatformVersion.config:type_name -> rkcy.v1.PlatformConfig
 	2,  // 1: rkcy.v1.PlatformConfig.concerns:type_name -> rkcy.v1.ConcernConfig
-	4,  // 2: rkcy.v1.PlatformRecord.member:type_name -> rkcy.v1.Member
-	5,  // 3: rkcy.v1.PlatformRecord.acknowledgement:type_name -> rkcy.v1.Acknowledgement
-	6,  // 4: rkcy.v1.PlatformRecord.operation:type_name -> rkcy.v1.Operation
-	8,  // 5: rkcy.v1.PlatformRecord.fence:type_name -> rkcy.v1.Fence
-	9,  // 6: rkcy.v1.PlatformRecord.snapshot:type_name -> rkcy.v1.PlatformSnapshot
-	7,  // 7: rkcy.v1.Operation.scope:type_name -> rkcy.v1.PauseScope
-	0,  // 8: rkcy.v1.PlatformSnapshot.versions:type_name -> rkcy.v1.PlatformVersion
-	4,  // 9: rkcy.v1.PlatformSnapshot.members:type_name -> rkcy.v1.Member
-	5,  // 10: rkcy.v1.PlatformSnapshot.acknowledgements:type_name -> rkcy.v1.Acknowledgement
-	6,  // 11: rkcy.v1.PlatformSnapshot.operations:type_name -> rkcy.v1.Operation
-	6,  // 12: rkcy.v1.PlatformSnapshot.pauses:type_name -> rkcy.v1.Operation
-	8,  // 13: rkcy.v1.PlatformSnapshot.fences:type_name -> rkcy.v1.Fence
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	3,  // 2: rkcy.v1.ConcernConfig.retired:type_name -> rkcy.v1.RetiredGeneration
+	5,  // 3: rkcy.v1.PlatformRecord.member:type_name -> rkcy.v1.Member
+	6,  // 4: rkcy.v1.PlatformRecord.acknowledgement:type_name -> rkcy.v1.Acknowledgement
+	7,  // 5: rkcy.v1.PlatformRecord.operation:type_name -> rkcy.v1.Operation
+	9,  // 6: rkcy.v1.PlatformRecord.fence:type_name -> rkcy.v1.Fence
+	10, // 7: rkcy.v1.PlatformRecord.snapshot:type_name -> rkcy.v1.PlatformSnapshot
+	8,  // 8: rkcy.v1.Operation.scope:type_name -> rkcy.v1.PauseScope
+	0,  // 9: rkcy.v1.PlatformSnapshot.versions:type_name -> rkcy.v1.PlatformVersion
+	5,  // 10: rkcy.v1.PlatformSnapshot.members:type_name -> rkcy.v1.Member
+	6,  // 11: rkcy.v1.PlatformSnapshot.acknowledgements:type_name -> rkcy.v1.Acknowledgement
+	7,  // 12: rkcy.v1.PlatformSnapshot.operations:type_name -> rkcy.v1.Operation
+	7,  // 13: rkcy.v1.PlatformSnapshot.pauses:type_name -> rkcy.v1.Operation
+	9,  // 14: rkcy.v1.PlatformSnapshot.fences:type_name -> rkcy.v1.Fence
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_rkcy_v1_platform_proto_init() }
@@ -1097,7 +1200,7 @@ func file_rkcy_v1_platform_proto_init() {
 	if File_rkcy_v1_platform_proto != nil {
 		return
 	}
-	file_rkcy_v1_platform_proto_msgTypes[3].OneofWrappers = []any{
+	file_rkcy_v1_platform_proto_msgTypes[4].OneofWrappers = []any{
 		(*PlatformRecord_Member)(nil),
 		(*PlatformRecord_Acknowledgement)(nil),
 		(*PlatformRecord_Operation)(nil),
@@ -1110,7 +1213,7 @@ func file_rkcy_v1_platform_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rkcy_v1_platform_proto_rawDesc), len(file_rkcy_v1_platform_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2328,7 +2328,7 @@ type PurgeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of this Concern. Empty: of all.
 	Concern string `protobuf:"bytes,1,opt,name=concern,proto3" json:"concern,omitempty"`
-	// process, storage, error, response. Empty: all four.
+	// process, error, response. Empty: all three.
 	Kinds []string `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"`
 	// Older than this, ms. 0: than the published retention. Shorter than that is
 	// possible for error topics only.
