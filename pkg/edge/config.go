@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 )
 
@@ -41,7 +43,10 @@ type Config struct {
 	MaxBatchAnswerBytes int
 	// WebSocket configures connections to /v1/ws.
 	WebSocket WebSocketConfig
-	Logger    *slog.Logger
+	// TracerProvider and MeterProvider, where set, are told of requests.
+	TracerProvider trace.TracerProvider
+	MeterProvider  metric.MeterProvider
+	Logger         *slog.Logger
 }
 
 // WebSocketConfig configures the connections that are WebSockets. A message is

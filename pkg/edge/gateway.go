@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
 )
 
 // forwarded are the request headers that reach a service as metadata.
@@ -31,6 +33,8 @@ var forwarded = map[string]string{
 var returned = map[string]string{
 	TxnIDKey:    "Rkcy-Txn-Id",
 	ReplayedKey: "Idempotent-Replayed",
+	// Of the trace that the request is part of.
+	"traceparent": "Traceparent",
 }
 
 type timeoutInContext struct{}
@@ -53,7 +57,10 @@ func (s *Server) newMux() *runtime.ServeMux {
 			}
 			return nil
 		}),
-		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+		runtime.WithErrorHandler(func(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+			if md, ok := runtime.ServerMetadataFromContext(ctx); ok && len(md.HeaderMD.Get(txn.HeaderTraceparent)) > 0 {
+				w.Header().Set(returned[txn.HeaderTraceparent], md.HeaderMD.Get(txn.HeaderTraceparent)[0])
+			}
 			if h, ok := errors.AsType[*runtime.HTTPStatusError](err); ok {
 				s.fail(w, newStatus(codes.InvalidArgument, "", nil, "%s", h.Err))
 				return

@@ -15,6 +15,7 @@ type limiter struct {
 
 	mu      sync.Mutex
 	slots   int
+	shed    uint64
 	running int
 	idle    chan struct{} // closed when running falls to 0; nil if nobody waits
 }
@@ -24,6 +25,7 @@ func (l *limiter) take() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.slots >= l.max {
+		l.shed++
 		return false
 	}
 	l.slots++

@@ -45,6 +45,7 @@ type Server struct {
 	methods methodTable
 	codec   *jsonCodec
 	sockets *sockets
+	tell    *serverTelemetry
 	faults  []error // of services, while New registers them
 
 	started  atomic.Bool
@@ -78,6 +79,9 @@ func New(cfg Config, services ...Service) (*Server, error) {
 		documents[i] = service.OpenAPI
 	}
 	var err error
+	if s.tell, err = newServerTelemetry(cfg); err != nil {
+		return nil, fmt.Errorf("edge: %w", err)
+	}
 	if s.openapi, err = newOpenAPI(documents...); err != nil {
 		return nil, fmt.Errorf("edge: %w", err)
 	}

@@ -57,7 +57,9 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 		full := fullName(desc, m.StreamName)
 		wrapped.Streams[i] = m
 		wrapped.Streams[i].Handler = func(srv any, stream grpc.ServerStream) error {
-			call := func(context.Context) (any, error) { return nil, m.Handler(srv, decodingStream{stream}) }
+			call := func(ctx context.Context) (any, error) {
+				return nil, m.Handler(srv, decodingStream{contextStream{stream, ctx}})
+			}
 			if internal[m.StreamName] {
 				call = refuseInternal(full)
 			}
@@ -84,6 +86,8 @@ func (r registrar) unary(ctx context.Context, method string, call func(context.C
 // handle gives a request its slot, runs it and turns the error into a status.
 func (r registrar) handle(ctx context.Context, method string, call func(context.Context) (any, error)) (out any, err error) {
 	s, start := r.server, time.Now()
+	ctx, end := s.tell.begin(ctx, method)
+	defer func() { end(err) }()
 	if !r.gateway {
 		defer func() { s.logCall(ctx, "grpc", method, status.Code(err), start) }()
 		if !s.limit.take() {

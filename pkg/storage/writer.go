@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 )
 
@@ -21,6 +24,11 @@ type WriterConfig struct {
 	// Topic is the Concern's storage topic.
 	Topic  string
 	Target Target
+	// TargetName is what metrics and traces call the target.
+	TargetName string
+	// TracerProvider and MeterProvider, where set, are told of batches.
+	TracerProvider trace.TracerProvider
+	MeterProvider  metric.MeterProvider
 	// BatchMax and BatchBytes bound the changes in one database transaction,
 	// and with them what is in memory. Defaults 5,000 and 16 MiB.
 	BatchMax   int
@@ -96,6 +104,8 @@ type Writer struct {
 	applied atomic.Uint64
 	rows    atomic.Uint64
 	failing atomic.Pointer[string]
+	oldest  atomic.Pointer[time.Time]
+	tells   *writerTelemetry
 }
 
 // NewWriter returns a writer. Run starts it.
@@ -104,8 +114,12 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("storage writer: %w", err)
 	}
+	tells, err := newWriterTelemetry(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("storage writer: %w", err)
+	}
 	return &Writer{
-		cfg: cfg, parts: map[stream.TopicPartition]*writerPartition{}, untold: map[stream.TopicPartition]int64{},
+		cfg: cfg, tells: tells, parts: map[stream.TopicPartition]*writerPartition{}, untold: map[stream.TopicPartition]int64{},
 	}, nil
 }
 
@@ -116,6 +130,9 @@ type WriterStatus struct {
 	// Failing says why the target, or which partition, cannot be written; ""
 	// while all can.
 	Failing string
+	// Oldest is when the oldest change came into the log that was read and is not
+	// in the target; zero if there is none.
+	Oldest time.Time
 }
 
 // Status is safe for concurrent use.
@@ -123,6 +140,9 @@ func (w *Writer) Status() WriterStatus {
 	s := WriterStatus{Batches: w.applied.Load(), Changes: w.rows.Load()}
 	if f := w.failing.Load(); f != nil {
 		s.Failing = *f
+	}
+	if at := w.oldest.Load(); at != nil {
+		s.Oldest = *at
 	}
 	return s
 }
@@ -316,7 +336,10 @@ func (w *Writer) read(ctx context.Context) error {
 func (w *Writer) take(records []stream.Record) {
 	for _, r := range records {
 		if p := w.parts[stream.TopicPartition{Topic: r.Topic, Partition: r.Partition}]; p != nil {
-			p.take(r)
+			n := len(p.pending)
+			if p.take(r); len(p.pending) > n {
+				w.tells.took(p, &r)
+			}
 		}
 	}
 }
@@ -367,12 +390,15 @@ func (w *Writer) applyTo(ctx context.Context, parts []*writerPartition) bool {
 		case <-applyCtx.Done():
 		}
 	})()
+	began := time.Now()
 	err := w.cfg.Target.Apply(applyCtx, batches)
+	w.tells.applied(parts, began, changes, err)
 	switch {
 	case errors.Is(err, ErrStale):
 		w.cfg.Logger.Warn("another writer has moved a watermark; reading it again", "concern", w.cfg.Concern)
 		for _, p := range parts {
 			p.started, p.pending, p.bytes = false, nil, 0
+			p.written()
 		}
 		return true
 	case errors.Is(err, ErrPermanent):
@@ -384,6 +410,7 @@ func (w *Writer) applyTo(ctx context.Context, parts []*writerPartition) bool {
 	}
 	for _, p := range parts {
 		p.position, p.pending, p.bytes = p.next, nil, 0
+		p.written()
 		w.untold[p.tp] = p.position
 		w.free(p)
 	}

@@ -31,6 +31,10 @@ type writerPartition struct {
 	damage error
 	// held is how this partition alone fails.
 	held setback
+	// oldest is when the first pending change came into the log; traced are
+	// those that are part of traces.
+	oldest time.Time
+	traced []tracedChange
 }
 
 // take adds a record to what is pending.
@@ -138,6 +142,8 @@ func (w *Writer) report() {
 			reasons = append(reasons, p.held.reason)
 		}
 	}
+	oldest := w.oldestPending()
+	w.oldest.Store(&oldest)
 	if len(reasons) == 0 {
 		w.failing.Store(nil)
 		return

@@ -5,6 +5,9 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 )
@@ -35,7 +38,11 @@ type Config struct {
 	// StartTimeout bounds how long Run waits for the brokers when it starts.
 	// Default 15 s.
 	StartTimeout time.Duration
-	Logger       *slog.Logger
+	// TracerProvider and MeterProvider, where set, are told of all that the node
+	// does. They are not closed.
+	TracerProvider trace.TracerProvider
+	MeterProvider  metric.MeterProvider
+	Logger         *slog.Logger
 }
 
 // WithDefaults returns the configuration with zero values replaced.

@@ -39,6 +39,7 @@ func (n *Node) newEdge() (*edge.Server, error) {
 		MaxRequestBytes: int(e.MaxRequestBytes), MaxInFlight: e.MaxInFlight,
 		DefaultTimeout: time.Duration(e.DefaultTimeout),
 		Logger:         n.cfg.Logger,
+		TracerProvider: n.cfg.TracerProvider, MeterProvider: n.cfg.MeterProvider,
 	}, append(n.cfg.Application.Services(edge.Runner{Runner: &n.runner}), n.transactions.service())...)
 }
 

@@ -118,6 +118,15 @@ func (n *Node) Run(ctx context.Context) error {
 	part := func(name string, run func(context.Context) error) {
 		parts.Go(func() { supervise(core, n.cfg.Logger, name, run) })
 	}
+	g := &gauges{node: n, router: router}
+	unobserve, err := g.observe()
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	defer func() { _ = unobserve() }()
+	if n.cfg.MeterProvider != nil && (n.cfg.Roles.Processor || n.cfg.Roles.Storage) {
+		part("offsets for metrics", g.follow)
+	}
 	part("platform watch", func(ctx context.Context) error { return n.watch(ctx, router) })
 	if n.cfg.Roles.Processor {
 		part("config Concerns", func(ctx context.Context) error { return n.followConfigs(ctx, router.Names()) })

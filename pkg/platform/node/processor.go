@@ -54,6 +54,7 @@ func (n *Node) runProcessor(ctx context.Context, router *platform.Router) error 
 		SessionTimeout: n.cfg.SessionTimeout,
 		ConfigSet:      n.configs.now.Load,
 		Logger:         n.cfg.Logger,
+		TracerProvider: n.cfg.TracerProvider, MeterProvider: n.cfg.MeterProvider,
 	}
 	for _, c := range n.cfg.usedConcerns() {
 		name := c.Definition.Name

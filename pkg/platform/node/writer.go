@@ -26,7 +26,8 @@ func (n *Node) addWriters(router *platform.Router) {
 			writers = append(writers, &writer{concern: name, target: t.Name, cfg: storage.WriterConfig{
 				Stream: n.cfg.log(), Group: names.StorageGroup(name, t.Name), Concern: name, Generation: names.Generation(name),
 				Topic: names.StorageTopic(name), Target: n.targets[t.Name], SessionTimeout: n.cfg.SessionTimeout,
-				Logger: n.cfg.Logger.With("target", t.Name),
+				Logger: n.cfg.Logger.With("target", t.Name), TargetName: t.Name,
+				TracerProvider: n.cfg.TracerProvider, MeterProvider: n.cfg.MeterProvider,
 			}})
 		}
 	}
