@@ -103,7 +103,9 @@ func (g *gauges) observeProcessor(i *telemetry.Instruments) {
 	status(telemetry.Parked, func(s *concern.Status) float64 { return float64(s.Waiting.Parked) })
 	status(telemetry.ParkedBytes, func(s *concern.Status) float64 { return float64(s.Waiting.ParkedBytes) })
 	status(telemetry.SagasStuck, func(s *concern.Status) float64 { return float64(s.Waiting.Stuck) })
-	status(telemetry.TransactionsOpen, func(s *concern.Status) float64 { return age(time.UnixMilli(s.Waiting.OldestMs), s.Waiting.OldestMs > 0) })
+	status(telemetry.TransactionsOpen, func(s *concern.Status) float64 {
+		return age(time.UnixMilli(s.Waiting.OldestMs), s.Waiting.OldestMs > 0)
+	})
 	status(telemetry.HandlersBlocked, func(s *concern.Status) float64 { return float64(s.Blocked) })
 	status(telemetry.CacheBytes, func(s *concern.Status) float64 { return float64(s.CacheBytes) })
 	status(telemetry.CacheOverlayBytes, func(s *concern.Status) float64 { return float64(s.PinnedBytes) })
