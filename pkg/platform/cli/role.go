@@ -42,6 +42,7 @@ type childFlags struct {
 func (f *roleFlags) add(cmd *cobra.Command, app node.Application) {
 	f.run.file.add(cmd, app)
 	f.run.logs.add(cmd, "warn")
+	f.run.telemetry.add(cmd, metricsOff)
 	flags := cmd.Flags()
 	flags.StringVar(&f.run.readyFile, "ready-file", "", "write all addresses to this file, as JSON, once it serves")
 	flags.BoolVar(&f.child.lease, "until-stdin-ends", false, "end when standard input does, so that no child outlives its parent")

@@ -23,6 +23,7 @@ import (
 type runFlags struct {
 	file      fileFlags
 	logs      logFlags
+	telemetry telemetryFlags
 	embedded  bool
 	update    bool
 	dataDir   string
@@ -93,6 +94,7 @@ interrupt finishes what was accepted; a second one ends at once.`,
 	}
 	f.file.add(cmd, app)
 	f.logs.add(cmd, "warn")
+	f.telemetry.add(cmd, "with --embedded a free port on loopback, else "+metricsOff)
 	flags := cmd.Flags()
 	flags.BoolVar(&f.embedded, "embedded", false, "bring an own broker and an own PostgreSQL")
 	flags.StringVar(&f.dataDir, "data-dir", "."+app.Name, "with --embedded: where broker and database keep their data")
@@ -113,7 +115,9 @@ type Addresses struct {
 	GRPC     string `json:"grpc"`
 	Kafka    string `json:"kafka"`
 	Postgres string `json:"postgres"`
-	PID      int    `json:"pid"`
+	// Metrics is where Prometheus asks.
+	Metrics string `json:"metrics,omitempty"`
+	PID     int    `json:"pid"`
 }
 
 func run(ctx context.Context, app node.Application, f runFlags, out, errOut io.Writer) (err error) {
@@ -123,6 +127,12 @@ func run(ctx context.Context, app node.Application, f runFlags, out, errOut io.W
 	}
 	if f.runner != runnerRoutine && f.runner != runnerProcess {
 		return usagef("--runner: %q is not allowed; allowed are %s, %s", f.runner, runnerRoutine, runnerProcess)
+	}
+	if f.embedded && f.telemetry.metrics == "" {
+		f.telemetry.metrics = "127.0.0.1:0"
+	}
+	if err := f.telemetry.check(); err != nil {
+		return err
 	}
 	if err := f.dropReadyFile(); err != nil {
 		return err
@@ -214,6 +224,11 @@ const (
 )
 
 func serve(ctx context.Context, s served) error {
+	t, err := s.flags.telemetry.start(ctx, &s)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = t.Close(ctx) }()
 	n, err := node.New(s.node)
 	if err != nil {
 		return err
@@ -229,7 +244,7 @@ func serve(ctx context.Context, s served) error {
 		return <-done
 	case <-n.Ready():
 	}
-	if err := s.announce(ctx, Addresses{HTTP: n.HTTPAddr(), GRPC: n.GRPCAddr()}); err != nil {
+	if err := s.announce(ctx, Addresses{HTTP: n.HTTPAddr(), GRPC: n.GRPCAddr(), Metrics: t.Addr()}); err != nil {
 		stop()
 		return errors.Join(err, <-done)
 	}
@@ -259,7 +274,7 @@ func (s *served) announce(ctx context.Context, at Addresses) error {
 func readyLine(role string, at Addresses) string {
 	line := "ready"
 	for _, part := range [][2]string{
-		{"role", role}, {"http", at.HTTP}, {"grpc", at.GRPC}, {"kafka", at.Kafka}, {"postgres", postgres.Redact(at.Postgres)},
+		{"role", role}, {"http", at.HTTP}, {"grpc", at.GRPC}, {"kafka", at.Kafka}, {"postgres", postgres.Redact(at.Postgres)}, {"metrics", at.Metrics},
 	} {
 		if part[1] != "" {
 			line += " " + part[0] + "=" + part[1]

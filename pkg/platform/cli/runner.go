@@ -115,6 +115,7 @@ func childArgs(role string, s served) []string {
 		args = []string{roleEdge, edgeServeName(newEdge(s.app))}
 	}
 	args = append(args, "--until-stdin-ends", "--log-level", s.flags.logs.level, "--log-format", s.flags.logs.format)
+	args = append(args, s.flags.telemetry.args(role)...)
 	if s.flags.file.file != "" {
 		args = append(args, "--file", s.flags.file.file)
 	}
@@ -256,8 +257,8 @@ func (c *child) notice(line string) {
 			c.first[name] = value
 		}
 		for i, a := range c.args {
-			if (a == "--http" || a == "--grpc") && i+1 < len(c.args) {
-				c.args[i+1] = c.first[strings.TrimPrefix(a, "--")]
+			if (a == "--http" || a == "--grpc" || a == "--metrics-listen") && i+1 < len(c.args) {
+				c.args[i+1] = c.first[strings.TrimSuffix(strings.TrimPrefix(a, "--"), "-listen")]
 			}
 		}
 		close(c.begun)
