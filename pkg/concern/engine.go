@@ -71,9 +71,11 @@ type engine struct {
 	// instances that timers wait for, likewise
 	wantedByTimers []instanceRef
 	config         *ConfigSet
-	cause          cause // of what is worked on
-	failed         map[instanceRef]error
-	spare          []stream.Record // to be used for the output of a batch
+	// orders name the edges whose submissions are refused.
+	orders *PauseSet
+	cause  cause // of what is worked on
+	failed map[instanceRef]error
+	spare  []stream.Record // to be used for the output of a batch
 	// flights are batches in flight, oldest first; building numbers the batch
 	// being built.
 	flights  []flight
@@ -277,7 +279,11 @@ func (e *engine) process(in *input) {
 	case in.other != nil:
 		e.processOther(p, in.other)
 	default:
-		e.arrive(p, in.visit)
+		if err := e.orders.errFenced(in.visit); err != nil {
+			e.refuse(p, in.visit, err)
+		} else {
+			e.arrive(p, in.visit)
+		}
 	}
 	e.drain()
 }

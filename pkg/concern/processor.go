@@ -75,7 +75,10 @@ type Config struct {
 	// ConfigSet returns the instances of config Concerns that are current. It is
 	// called before each batch. Default: none.
 	ConfigSet func() *ConfigSet
-	Logger    *slog.Logger
+	// Pauses returns the partitions that are not to be worked on. It is called
+	// before each batch. Default: none.
+	Pauses func() *PauseSet
+	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// TracerProvider and MeterProvider, where set, are told of steps and Kafka
@@ -112,6 +115,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.ConfigSet == nil {
 		c.ConfigSet = func() *ConfigSet { return nil }
+	}
+	if c.Pauses == nil {
+		c.Pauses = func() *PauseSet { return nil }
 	}
 	if c.LoadTimeout == 0 {
 		c.LoadTimeout = 2 * time.Second

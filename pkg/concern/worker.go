@@ -48,6 +48,8 @@ type worker struct {
 	waiting    Waiting
 	looked     time.Time // when waiting was
 
+	// paused are the partitions that are not to be worked on.
+	paused *PauseSet
 	// restores under way, by process partition.
 	restoring map[stream.TopicPartition]context.CancelFunc
 	restored  chan restoredPartition
@@ -147,6 +149,7 @@ func (w *worker) run(ctx context.Context) (err error) {
 // Kafka transaction is in flight. Then the batch grows until that has ended.
 func (w *worker) turn(ctx context.Context) error {
 	wait := pollWait
+	w.heedPauses()
 	if w.flight == nil {
 		w.adopt()
 	} else {
@@ -325,6 +328,7 @@ func (w *worker) startAgain() {
 	w.past = w.past.Add(w.engine.total())
 	w.recorder.drop()
 	w.engine, w.built = w.newEngine(), 0
+	w.engine.orders = w.paused
 	for _, tp := range tps {
 		w.restore(tp)
 	}

@@ -12,6 +12,9 @@ import (
 // it in. It is called on the worker's goroutine.
 func (w *worker) restore(tp stream.TopicPartition) {
 	w.cancelRestore(tp)
+	if w.isPaused(tp) {
+		return
+	}
 	ctx, cancel := context.WithCancel(w.base)
 	w.restoring[tp] = cancel
 	w.wg.Add(1)
