@@ -2,6 +2,7 @@ package platform
 
 import (
 	"cmp"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -228,6 +229,17 @@ func (s *State) operation(op *rkcyv1.Operation) {
 	case op.GetAction() == ActionResume:
 		s.Pauses = slices.DeleteFunc(s.Pauses, same)
 	}
+}
+
+// ScopeText returns what is paused in words.
+func ScopeText(s *rkcyv1.PauseScope) string {
+	switch {
+	case s.GetTarget() != "":
+		return "storage target " + s.GetTarget()
+	case s.GetPartition() >= 0:
+		return fmt.Sprintf("partition %d of Concern %s", s.GetPartition(), s.GetConcern())
+	}
+	return "Concern " + s.GetConcern()
 }
 
 // newest bounds a list whose newest elements are at its end.

@@ -291,6 +291,9 @@ func (d *doctor) running(ctx context.Context, version *rkcyv1.PlatformVersion) {
 		own++
 		d.add("processes", checkFailed, fmt.Sprintf("start them: %[1]s run, or %[1]s process, %[1]s storage and %[1]s edge serve", d.app.Name), "%s", p)
 	}
+	for _, paused := range s.Paused {
+		d.add("pauses", checkWarning, d.app.Name+" resume …", "paused: %s", paused)
+	}
 	if own == 0 {
 		d.add("processes", checkOK, "", "every partition is served, by %s, and every storage target has its workers", plural(len(s.Members), "worker"))
 	}

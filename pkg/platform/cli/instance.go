@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +13,6 @@ import (
 	"github.com/rocketcycle/rocketcycle/pkg/platform/inspect"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 	"github.com/rocketcycle/rocketcycle/pkg/storage/postgres"
-	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
@@ -27,7 +24,7 @@ func newInstance(app node.Application) *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  edgecmd.Group,
 	}
-	cmd.AddCommand(newInstanceShow(app), newWhoHolds(app))
+	cmd.AddCommand(newInstanceShow(app), newInstanceHistory(app), newWhoHolds(app))
 	return cmd
 }
 
@@ -77,40 +74,6 @@ func newWhoHolds(app node.Application) *cobra.Command {
 	})
 }
 
-// shownInstance is what "instance show" tells.
-type shownInstance struct {
-	Concern   string `json:"concern"`
-	Key       string `json:"key"`
-	Partition int32  `json:"partition"`
-	// Committed is the state that transactions see; nil if it does not exist.
-	Committed any `json:"committed"`
-	// Version of the committed state, 0 if there is none.
-	Version uint64 `json:"version"`
-	// Source of the committed state: feed or database.
-	Source string `json:"source,omitempty"`
-	// Offset of the last change in the feed, -1 if it lies before the watermark of
-	// the primary target, and the transaction that made it.
-	Offset int64  `json:"offset"`
-	TxnID  string `json:"txn_id,omitempty"`
-	// Holders and those that wait, in order.
-	Holders []*inspect.Waiting `json:"holders"`
-	Queue   []*inspect.Waiting `json:"queue"`
-	// Databases have what the targets have.
-	Databases []shownRow `json:"databases"`
-}
-
-type shownRow struct {
-	Target  string `json:"target"`
-	Version uint64 `json:"version"`
-	Row     any    `json:"row"`
-	// Differs says in what fields it is not the committed state.
-	Differs []string `json:"differs"`
-	// Error is why the database could not be asked.
-	Error string `json:"error,omitempty"`
-
-	instance *rkcyv1.Instance
-}
-
 func newInstanceShow(app node.Application) *cobra.Command {
 	var f opsFlags
 	cmd := instanceCommand(app, &f, &cobra.Command{
@@ -127,167 +90,58 @@ feed is read from its beginning, which may take a while.`,
 }
 
 func showInstance(ctx context.Context, l *look, concern, key string) error {
-	s := shownInstance{Concern: concern, Key: key, Holders: []*inspect.Waiting{}, Queue: []*inspect.Waiting{}, Databases: []shownRow{}}
-	// The watermark first, then the rows, then the feed: what a row has and the
-	// feed's part lacks cannot be.
-	from, err := l.watermark(ctx, concern, key)
+	databases, done := l.databases()
+	defer done()
+	s, known, err := l.inspector.Instance(ctx, l.types, databases, concern, key)
 	if err != nil {
 		return err
-	}
-	primary, hasPrimary := l.cfg.Primary()
-	var row *rkcyv1.Instance
-	known := false
-	for _, t := range l.cfg.Storage.Targets {
-		r := l.row(ctx, t.Name, t.DSN, concern, key)
-		if hasPrimary && t.Name == primary.Name && r.Error == "" {
-			row, known = r.instance, true
-		}
-		s.Databases = append(s.Databases, r)
-	}
-	if !known {
-		from = stream.OffsetBeginning
-	}
-	change, err := l.inspector.LastChange(ctx, concern, key, from)
-	if err != nil {
-		return err
-	}
-	s.Partition, s.Offset, s.TxnID = change.Partition, change.Offset, change.TxnID
-	committed := row
-	if s.Source = "database"; change.Offset >= 0 {
-		committed, s.Source = change.Instance, "feed"
-	}
-	if committed == nil && change.Offset < 0 {
-		s.Source = ""
-	}
-	s.Committed, s.Version = l.types.Value(concern, committed), committed.GetVersion()
-	for i := range s.Databases {
-		if d := &s.Databases[i]; d.Error == "" {
-			d.Differs = differences(s.Committed, d.Row)
-		}
-	}
-	waiting, err := l.inspector.Waiting(ctx, l.types, inspect.WaitingFilter{Concern: concern, Key: key})
-	if err != nil {
-		return err
-	}
-	for _, w := range waiting {
-		if w.State == inspect.StateHolds {
-			s.Holders = append(s.Holders, w)
-		} else {
-			s.Queue = append(s.Queue, w)
-		}
 	}
 	if err := l.write(s, func(w io.Writer) { printInstance(w, s) }); err != nil {
 		return err
 	}
-	if s.Committed == nil && len(waiting) == 0 && !known {
+	nothing := s.Committed == nil && len(s.Holders)+len(s.Queue) == 0
+	switch {
+	case nothing && !known:
 		return txn.Errorf(txn.CodeUnavailable, "the change feed has nothing of %s %q, and the primary database cannot be asked", concern, key)
-	}
-	if s.Committed == nil && len(waiting) == 0 {
+	case nothing:
 		return txn.Errorf(txn.CodeNotFound, "%s %q does not exist", concern, key)
 	}
 	return nil
 }
 
-// watermark returns how far the primary target has come in the partition of a key.
-func (l *look) watermark(ctx context.Context, concern, key string) (int64, error) {
-	primary, ok := l.cfg.Primary()
-	if !ok {
-		return stream.OffsetBeginning, nil
-	}
-	admin, err := stream.NewAdmin(l.log)
-	if err != nil {
-		return 0, err
-	}
-	defer admin.Close()
-	names := l.router.Names()
-	tp := stream.TopicPartition{Topic: names.StorageTopic(concern), Partition: stream.PartitionFor([]byte(key), l.router.Partitions(concern))}
-	offsets, err := admin.GroupOffsets(ctx, names.StorageGroup(concern, primary.Name), []stream.TopicPartition{tp})
-	if err != nil {
-		return 0, txn.Errorf(txn.CodeUnavailable, "%w", err)
-	}
-	if offsets[tp] < 0 {
-		return stream.OffsetBeginning, nil
-	}
-	return offsets[tp], nil
-}
-
-// row reads an instance from a database.
-func (l *look) row(ctx context.Context, target, dsn, concern, key string) shownRow {
-	r := shownRow{Target: target, Differs: []string{}}
-	fail := func(err error) shownRow {
-		r.Error = postgres.Redact(err.Error())
-		return r
-	}
-	if dsn == "" {
-		r.Error = "its address is not known here"
-		return r
-	}
-	db, err := postgres.Open(postgres.Config{DSN: dsn, Mappings: l.app.Mappings(), Logger: l.log.Logger})
-	if err != nil {
-		return fail(err)
-	}
-	defer db.Close()
-	found, err := db.Load(ctx, concern, []string{key})
-	if err != nil {
-		return fail(err)
-	}
-	r.instance = found[key]
-	r.Version, r.Row = r.instance.GetVersion(), l.types.Value(concern, r.instance)
-	return r
-}
-
-// differences lists the paths in which two trees differ.
-func differences(a, b any) []string {
-	out := []string{}
-	var compare func(path string, a, b any)
-	compare = func(path string, a, b any) {
-		x, okX := a.(map[string]any)
-		y, okY := b.(map[string]any)
-		if !okX || !okY {
-			if s, t := canonical(a), canonical(b); s != t {
-				out = append(out, fmt.Sprintf("%s: %s here, %s in the database", path, inspect.Printable(s), inspect.Printable(t)))
+// databases returns the storage targets of the platform file, and how to close them.
+func (l *look) databases() (out []inspect.Database, done func()) {
+	var open []*postgres.Target
+	primary, hasPrimary := l.cfg.Primary()
+	for _, t := range l.cfg.Storage.Targets {
+		d := inspect.Database{Target: t.Name, Primary: hasPrimary && t.Name == primary.Name}
+		db, err := postgres.Open(postgres.Config{DSN: t.DSN, Mappings: l.app.Mappings(), Logger: l.log.Logger})
+		switch {
+		case t.DSN == "":
+			err = errors.New("its address is not known here")
+		case err == nil:
+			open = append(open, db)
+		}
+		d.Load = func(ctx context.Context, concern, key string) (*rkcyv1.Instance, error) {
+			if err != nil {
+				return nil, errors.New(postgres.Redact(err.Error()))
 			}
-			return
-		}
-		names := map[string]bool{}
-		for n := range x {
-			names[n] = true
-		}
-		for n := range y {
-			names[n] = true
-		}
-		for _, n := range slices.Sorted(maps.Keys(names)) {
-			at := n
-			if path != "" {
-				at = path + "." + n
+			found, err := db.Load(ctx, concern, []string{key})
+			if err != nil {
+				return nil, errors.New(postgres.Redact(err.Error()))
 			}
-			compare(at, x[n], y[n])
+			return found[key], nil
+		}
+		out = append(out, d)
+	}
+	return out, func() {
+		for _, db := range open {
+			db.Close()
 		}
 	}
-	switch {
-	case a == nil && b == nil:
-	case b == nil:
-		out = append(out, "there is no row")
-	case a == nil:
-		out = append(out, "there is a row of what does not exist")
-	default:
-		compare("", a, b)
-	}
-	return out
 }
 
-func canonical(v any) string {
-	if v == nil {
-		return "nothing"
-	}
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return err.Error()
-	}
-	return string(raw)
-}
-
-func printInstance(w io.Writer, s shownInstance) {
+func printInstance(w io.Writer, s *inspect.InstanceView) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 	p("%s %q, partition %d", s.Concern, s.Key, s.Partition)
 	switch {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/cli/edgecmd"
+	"github.com/rocketcycle/rocketcycle/pkg/platform/control"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
@@ -71,7 +72,9 @@ func New(app node.Application) *cobra.Command {
 	if edge.HasSubCommands() {
 		root.AddCommand(edge)
 	}
-	root.AddCommand(newTransactions(app), newStatus(app), newWatch(app), newDecode(app), newErrors(app), newInstance(app), newDoctor(app))
+	root.AddCommand(newTransactions(app), newStatus(app), newWatch(app), newDecode(app), newErrors(app), newInstance(app), newDoctor(app),
+		newPause(app, "pause", "Stop the work on a Concern, a partition or a storage target", (*control.Control).Pause),
+		newPause(app, "resume", "Go on with what was paused", (*control.Control).Resume), newPurge(app), newAudit(app))
 	root.AddCommand(app.Commands...)
 	return root
 }

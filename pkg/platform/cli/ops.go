@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/rocketcycle/rocketcycle/internal/suggest"
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
@@ -80,7 +79,7 @@ func (f *opsFlags) look(cmd *cobra.Command, app node.Application, do func(contex
 		defer cancel()
 		limit = f.timeout
 	}
-	l := &look{app: app, cfg: cfg, log: node.Stream(cfg, app.Name, logger), types: messages(app), out: cmd.OutOrStdout(), json: f.json}
+	l := &look{app: app, cfg: cfg, log: node.Stream(cfg, app.Name, logger), types: app.Types(), out: cmd.OutOrStdout(), json: f.json}
 	first, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if l.version, err = platform.Current(first, l.log, cfg.Names()); err != nil {
@@ -114,22 +113,6 @@ func (l *look) write(v any, text func(io.Writer)) error {
 	w := tabwriter.NewWriter(l.out, 0, 8, 2, ' ', 0)
 	text(w)
 	return w.Flush()
-}
-
-// messages returns the types of an application's records.
-func messages(app node.Application) inspect.Types {
-	types := inspect.Types{}
-	for _, c := range app.AllConcerns() {
-		m := inspect.Messages{Instance: c.Definition.New, Payload: map[string]func() proto.Message{}, Result: map[string]func() proto.Message{}}
-		for _, own := range c.Definition.Commands {
-			m.Payload[own.Name], m.Result[own.Name] = own.NewPayload, own.NewResult
-		}
-		types[c.Definition.Name] = m
-	}
-	for _, c := range app.ConfigConcerns {
-		types[c.Name] = inspect.Messages{Instance: c.New}
-	}
-	return types
 }
 
 // since reads a point in time: an age, or RFC 3339.

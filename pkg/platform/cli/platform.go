@@ -26,7 +26,7 @@ func newPlatform(app node.Application) *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  edgecmd.Group,
 	}
-	cmd.AddCommand(newPlatformUpdate(app), newPlatformShow(app))
+	cmd.AddCommand(newPlatformUpdate(app), newPlatformShow(app), newPlatformDiff(app), newPlatformHistory(app), newPlatformRollback(app))
 	return cmd
 }
 
@@ -45,60 +45,6 @@ func brokersOf(cmd *cobra.Command, app node.Application, file *fileFlags, logs *
 		return cfg, stream.Config{}, cfg.CheckServers()
 	}
 	return cfg, node.Stream(cfg, app.Name, logger), nil
-}
-
-func newPlatformUpdate(app node.Application) *cobra.Command {
-	var file fileFlags
-	var logs logFlags
-	var dryRun bool
-	var timeout time.Duration
-	cmd := &cobra.Command{
-		Use:   "update",
-		Short: "Show what a platform file changes, then create topics and publish it",
-		Long: `Show what a platform file changes, then create topics and publish it.
-
-Nothing is changed unless all of it can be. Run again, it finds nothing to do.`,
-		Example: fmt.Sprintf("  %[1]s platform update --dry-run\n  %[1]s platform update -f platform.yaml", app.Name),
-		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, brokers, err := brokersOf(cmd, app, &file, &logs)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-			defer cancel()
-			update, err := platform.PrepareUpdate(ctx, brokers, cfg)
-			if err != nil {
-				return err
-			}
-			out := cmd.OutOrStdout()
-			if len(update.Actions) == 0 {
-				_, err := fmt.Fprintf(out, "nothing to do: version %d of %s in %s is published and every topic exists\n",
-					update.Current.GetVersion(), update.Wanted.GetName(), update.Wanted.GetEnvironment())
-				return err
-			}
-			for _, a := range update.Actions {
-				if _, err := fmt.Fprintln(out, a); err != nil {
-					return err
-				}
-			}
-			if dryRun {
-				_, err := fmt.Fprintf(out, "dry run: %d actions, none was done\n", len(update.Actions))
-				return err
-			}
-			version, err := update.Apply(ctx, author())
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(out, "done: version %d of %s in %s is published\n", version.GetVersion(), version.GetConfig().GetName(), version.GetConfig().GetEnvironment())
-			return err
-		},
-	}
-	file.add(cmd, app)
-	logs.add(cmd, "error")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be done")
-	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long it may take")
-	return cmd
 }
 
 func newPlatformShow(app node.Application) *cobra.Command {

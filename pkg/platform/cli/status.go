@@ -93,6 +93,9 @@ func printStatus(w io.Writer, s *inspect.PlatformStatus) {
 	for _, t := range s.Storage {
 		p("%s\t%s\t%s\t%v", t.Target, t.Concern, counted(t.Behind, t.Exact), t.Members)
 	}
+	for _, paused := range s.Paused {
+		p("paused: %s", inspect.Printable(paused))
+	}
 	for _, problem := range s.Problems {
 		p("problem: %s", problem)
 	}

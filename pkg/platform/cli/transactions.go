@@ -5,6 +5,7 @@ import (
 
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/cli/edgecmd"
+	"github.com/rocketcycle/rocketcycle/pkg/platform/control"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 	adminv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/admin/v1"
 )
@@ -21,7 +22,9 @@ func newTransactions(app node.Application) *cobra.Command {
 		},
 		Examples: map[string]string{"GetTransaction": id, "WaitTransaction": id + " --timeout 1m", "CancelTransaction": id, "RetryTransaction": id},
 	})
-	cmd.AddCommand(newTransactionList(app))
+	cmd.AddCommand(newTransactionList(app),
+		newBulk(app, "cancel-all", "Cancel every transaction that a filter names", true, (*control.Control).Cancel),
+		newBulk(app, "retry-all", "Go on with every stuck saga that a filter names", false, (*control.Control).Retry))
 	if app.Service != nil {
 		cmd.AddCommand(edgecmd.New(edgecmd.Config{
 			App: app.Name, Use: "explain", Short: "Show how a request would run: visits, holds, commit point", Explain: true,

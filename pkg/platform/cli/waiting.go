@@ -15,8 +15,6 @@ import (
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
 )
 
-var waitingStates = []string{inspect.StateHolds, inspect.StateParked, inspect.StateRestarts, inspect.StateTimed, inspect.StateStuck}
-
 // newTransactionList is "txn list". Unlike the commands beside it, it asks the
 // brokers and no edge.
 func newTransactionList(app node.Application) *cobra.Command {
@@ -43,8 +41,8 @@ A transaction of one instance, and one that is on its way, is not among them.`,
 				return err
 			}
 			for _, s := range filter.States {
-				if !slices.Contains(waitingStates, s) {
-					return usagef("--state: %q is not allowed%s; allowed are %s", s, suggest.Hint(s, waitingStates), strings.Join(waitingStates, ", "))
+				if !slices.Contains(inspect.WaitingStates(), s) {
+					return usagef("--state: %q is not allowed%s; allowed are %s", s, suggest.Hint(s, inspect.WaitingStates()), strings.Join(inspect.WaitingStates(), ", "))
 				}
 			}
 			if olderThan < 0 {
@@ -67,12 +65,13 @@ A transaction of one instance, and one that is on its way, is not among them.`,
 	}
 	f.add(cmd, app, 30*time.Second)
 	flags := cmd.Flags()
-	flags.StringSliceVar(&filter.States, "state", nil, "only these: "+strings.Join(waitingStates, ", ")+"; may be repeated")
+	flags.StringSliceVar(&filter.States, "state", nil, "only these: "+strings.Join(inspect.WaitingStates(), ", ")+"; may be repeated")
 	flags.StringVar(&filter.Concern, "concern", "", "only on instances of this Concern")
 	flags.StringVar(&filter.Key, "key", "", "only on the instance of this key")
+	flags.StringVar(&filter.Reason, "error", "", "only sagas that are undone for a reason that has this text in it")
 	flags.DurationVar(&olderThan, "older-than", 0, "only those that were submitted longer ago")
 	completeConcerns(cmd, app)
-	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(waitingStates, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(inspect.WaitingStates(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.SetUsageTemplate(strings.ReplaceAll(cmd.UsageTemplate(), "{{if .HasAvailableInheritedFlags}}", "{{if false}}"))
 	return cmd
 }

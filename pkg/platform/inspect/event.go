@@ -359,6 +359,11 @@ const (
 	StateStuck    = "stuck"
 )
 
+// WaitingStates returns the states.
+func WaitingStates() []string {
+	return []string{StateHolds, StateParked, StateRestarts, StateTimed, StateStuck}
+}
+
 func parkedState(p *rkcyv1.Parked) string {
 	switch {
 	case p.GetStuck():

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -188,6 +189,11 @@ func ended(state adminv1.TransactionStatus_State) bool {
 	default:
 		return false
 	}
+}
+
+// StateText returns a state in lower case, as people type it.
+func StateText(s adminv1.TransactionStatus_State) string {
+	return strings.ToLower(strings.TrimPrefix(s.String(), "STATE_"))
 }
 
 // Cancel asks every partition to refuse a transaction, and returns how it

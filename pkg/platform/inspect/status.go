@@ -24,6 +24,8 @@ type PlatformStatus struct {
 	Members  []Member        `json:"members"`
 	Concerns []ConcernStatus `json:"concerns"`
 	Storage  []StorageStatus `json:"storage"`
+	// Paused is what is paused, by whom, and why, in words.
+	Paused []string `json:"paused"`
 	// Problems are what somebody should look at, in words.
 	Problems []string `json:"problems"`
 }
@@ -82,6 +84,7 @@ type looker struct {
 	admin     *stream.Admin
 	reader    *stream.Reader
 	topics    map[string]int
+	state     *platform.State
 }
 
 func (i *Inspector) looker(ctx context.Context) (*looker, error) {
@@ -156,6 +159,13 @@ func (i *Inspector) Platform(ctx context.Context, targets []string) (*PlatformSt
 	s := &PlatformStatus{Platform: p.GetName(), Environment: p.GetEnvironment(), Members: []Member{}, Problems: l.missingTopics()}
 	if s.Brokers, err = l.admin.Brokers(ctx); err != nil {
 		return nil, away(err)
+	}
+	if l.state, err = platform.Read(ctx, i.log, names); err != nil {
+		return nil, err
+	}
+	s.Paused = []string{}
+	for _, op := range l.state.Pauses {
+		s.Paused = append(s.Paused, fmt.Sprintf("%s, by %s since %s: %s", platform.ScopeText(op.GetScope()), op.GetAuthor(), at(op.GetTimeMs()).Format(time.RFC3339), op.GetReason()))
 	}
 	groups, err := l.admin.DescribeGroups(ctx, []string{names.ProcessGroup()})
 	if err != nil {
@@ -253,7 +263,7 @@ func (l *looker) storage(ctx context.Context, s *PlatformStatus, concern, target
 		clients[m.ClientID] = true
 	}
 	out.Members = append(out.Members, slices.SortedFunc(maps.Keys(clients), cmp.Compare)...)
-	if len(clients) == 0 {
+	if len(clients) == 0 && l.state.TargetPaused(target) == nil {
 		s.Problems = append(s.Problems, fmt.Sprintf("nobody brings changes of %s into storage target %s", concern, target))
 	}
 	if l.usable(topic, n) {

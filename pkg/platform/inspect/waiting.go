@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -49,11 +50,14 @@ type WaitingFilter struct {
 	States          []string
 	Concern, Key    string
 	SubmittedBefore time.Time
+	// Reason is a part of why a saga is undone, in any case.
+	Reason string
 }
 
 func (f *WaitingFilter) wants(w *Waiting) bool {
 	return (len(f.States) == 0 || slices.Contains(f.States, w.State)) && (f.Key == "" || f.Key == w.Key) &&
-		(f.SubmittedBefore.IsZero() || w.Submitted.Before(f.SubmittedBefore))
+		(f.SubmittedBefore.IsZero() || w.Submitted.Before(f.SubmittedBefore)) &&
+		(f.Reason == "" || strings.Contains(strings.ToLower(w.Reason), strings.ToLower(f.Reason)))
 }
 
 // Waiting returns what the state topics have, oldest transaction first, and those

@@ -40,28 +40,28 @@ func (n *Node) newEdge() (*edge.Server, error) {
 		DefaultTimeout: time.Duration(e.DefaultTimeout),
 		Logger:         n.cfg.Logger,
 		TracerProvider: n.cfg.TracerProvider, MeterProvider: n.cfg.MeterProvider,
-	}, append(n.cfg.Application.Services(edge.Runner{Runner: &n.runner}), n.transactions.service())...)
+	}, append(n.cfg.Application.Services(edge.Runner{Runner: &n.runner}), n.transactions.service(), n.platform.service())...)
 }
 
 // runEdge serves until ctx ends and what was accepted is finished. The client
 // and the reader of its answers live as long as core.
 func (n *Node) runEdge(ctx, core context.Context, router *platform.Router, parts *sync.WaitGroup) error {
-	var seed [12]byte
-	_, _ = rand.Read(seed[:])                                                                 // never fails, as documented
-	slot := int32(binary.BigEndian.Uint32(seed[8:]) % uint32(router.Config().GetEdgeSlots())) //nolint:gosec // below the number of slots
+	slot := int32(n.presence.edge % uint64(router.Config().GetEdgeSlots())) //nolint:gosec // below the number of slots
 	producer, err := stream.NewProducer(n.cfg.log())
 	if err != nil {
 		return fmt.Errorf("edge: %w", err)
 	}
 	defer producer.Close()
+	g := &gate{Router: router, presence: n.presence, limit: n.cfg.Platform.WithDefaults().Edge.MaxInFlight}
 	client, err := txn.NewClient(txn.ClientConfig{
-		Router: router, Sender: producer, ReplyPartition: slot, EdgeID: binary.BigEndian.Uint64(seed[:8]),
+		Router: g, Sender: producer, ReplyPartition: slot, EdgeID: n.presence.edge,
 		DefaultTimeout: time.Duration(n.cfg.Platform.WithDefaults().Edge.DefaultTimeout), Logger: n.cfg.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+	g.inFlight = client.InFlight
 
 	n.server.SetServing(false)
 	following := make(chan struct{})
@@ -76,21 +76,53 @@ func (n *Node) runEdge(ctx, core context.Context, router *platform.Router, parts
 	served := make(chan error, 1)
 	go func() { served <- n.server.Run(serving) }()
 	select {
-	case <-following:
-		n.runner.client.Store(client)
-		n.transactions.inspector.Store(inspect.New(n.cfg.log(), router))
+	case <-both(ctx, following, n.presence.announced):
+		if ctx.Err() == nil {
+			n.runner.client.Store(client)
+			n.transactions.inspector.Store(inspect.New(n.cfg.log(), router))
+			n.startPlatform(router)
+		}
 	case <-ctx.Done():
 	case err := <-served:
 		return err
 	}
 	parts.Go(func() { n.becomeReady(serving) })
-	if err := <-served; err != nil {
+	select {
+	case err = <-served:
+	case <-n.presence.fenced:
+		stop()
+		return errors.Join(errFenced(), <-served)
+	}
+	if err != nil {
 		return err
 	}
 	if ctx.Err() == nil {
 		return errors.New("the edge stopped by itself")
 	}
 	return nil
+}
+
+// both returns a channel that is closed once two others are, or ctx has ended.
+func both(ctx context.Context, one, two <-chan struct{}) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, c := range []<-chan struct{}{one, two} {
+			select {
+			case <-c:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return done
+}
+
+// newEdgeID tells the answers to one edge from those to others.
+func newEdgeID() uint64 {
+	var seed [8]byte
+	_, _ = rand.Read(seed[:]) // never fails, as documented
+	return binary.BigEndian.Uint64(seed[:])
 }
 
 // answers follows the edge's partition of the response topic. After a failure

@@ -22,9 +22,12 @@ type Node struct {
 	runner lateRunner
 	// transactions answers what clients ask about transactions.
 	transactions transactions
-	targets      map[string]*postgres.Target
-	configs      *configs
-	ready        chan struct{}
+	// platform answers what operators ask, and does what they want.
+	platform platformService
+	targets  map[string]*postgres.Target
+	configs  *configs
+	ready    chan struct{}
+	presence *presence
 
 	mu         sync.Mutex
 	version    uint64
@@ -38,7 +41,7 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, txn.Errorf(txn.CodeInvalidArgument, "%w", err)
 	}
-	n := &Node{cfg: cfg, targets: map[string]*postgres.Target{}, configs: newConfigs(), ready: make(chan struct{})}
+	n := &Node{cfg: cfg, targets: map[string]*postgres.Target{}, configs: newConfigs(), ready: make(chan struct{}), presence: newPresence()}
 	for _, t := range cfg.usedTargets() {
 		target, err := postgres.Open(postgres.Config{DSN: t.DSN, Mappings: cfg.Application.Mappings(), Logger: cfg.Logger.With("target", t.Name)})
 		if err != nil {
@@ -118,6 +121,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part := func(name string, run func(context.Context) error) {
 		parts.Go(func() { supervise(core, n.cfg.Logger, name, run) })
 	}
+	n.join(router.Names(), newEdgeID())
 	g := &gauges{node: n, router: router}
 	unobserve, err := g.observe()
 	if err != nil {
@@ -128,6 +132,8 @@ func (n *Node) Run(ctx context.Context) error {
 		part("offsets for metrics", g.follow)
 	}
 	part("platform watch", func(ctx context.Context) error { return n.watch(ctx, router) })
+	part("member", n.presence.member.Run)
+	part("acknowledgements", n.acknowledge)
 	if n.cfg.Roles.Processor {
 		part("config Concerns", func(ctx context.Context) error { return n.followConfigs(ctx, router.Names()) })
 		part("processor", func(ctx context.Context) error { return n.runProcessor(ctx, router) })
@@ -213,23 +219,4 @@ func Fits(app Application, p *rkcyv1.PlatformConfig) error {
 		return txn.Errorf(txn.CodeFailedPrecondition, "%w", err)
 	}
 	return nil
-}
-
-// watch follows the published versions.
-func (n *Node) watch(ctx context.Context, router *platform.Router) error {
-	err := platform.Watch(ctx, n.cfg.log(), n.cfg.Platform.Names(), func(v *rkcyv1.PlatformVersion) {
-		n.mu.Lock()
-		known := n.version
-		n.version = max(known, v.GetVersion())
-		n.mu.Unlock()
-		if v.GetVersion() <= known {
-			return
-		}
-		n.cfg.Logger.Info("a new version of the platform was published", "version", v.GetVersion(), "author", v.GetAuthor())
-		router.Update(v.GetConfig())
-	})
-	if err == nil && ctx.Err() == nil {
-		return errors.New("the watch ended")
-	}
-	return err
 }

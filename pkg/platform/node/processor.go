@@ -39,6 +39,11 @@ func (n *Node) runProcessor(ctx context.Context, router *platform.Router) error 
 	if err := n.configs.await(ctx); err != nil {
 		return nil //nolint:nilerr // the caller ended it
 	}
+	select {
+	case <-n.presence.announced: // so that it is known what is paused
+	case <-ctx.Done():
+		return nil
+	}
 	primary, _ := n.cfg.Platform.WithDefaults().Primary()
 	limits := n.cfg.Platform.WithDefaults().Processor
 	names := router.Names()
@@ -53,6 +58,7 @@ func (n *Node) runProcessor(ctx context.Context, router *platform.Router) error 
 		BatchMax:       limits.BatchMax,
 		SessionTimeout: n.cfg.SessionTimeout,
 		ConfigSet:      n.configs.now.Load,
+		Pauses:         n.presence.orders.Load,
 		Logger:         n.cfg.Logger,
 		TracerProvider: n.cfg.TracerProvider, MeterProvider: n.cfg.MeterProvider,
 	}

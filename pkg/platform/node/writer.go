@@ -13,6 +13,7 @@ type writer struct {
 	concern, target string
 	cfg             storage.WriterConfig
 	now             atomic.Pointer[storage.Writer]
+	presence        *presence
 }
 
 // addWriters makes the writers of the node's targets, in the order of the
@@ -23,7 +24,7 @@ func (n *Node) addWriters(router *platform.Router) {
 	for _, t := range n.cfg.writtenTargets() {
 		for _, c := range n.cfg.usedConcerns() {
 			name := c.Definition.Name
-			writers = append(writers, &writer{concern: name, target: t.Name, cfg: storage.WriterConfig{
+			writers = append(writers, &writer{concern: name, target: t.Name, presence: n.presence, cfg: storage.WriterConfig{
 				Stream: n.cfg.log(), Group: names.StorageGroup(name, t.Name), Concern: name, Generation: names.Generation(name),
 				Topic: names.StorageTopic(name), Target: n.targets[t.Name], SessionTimeout: n.cfg.SessionTimeout,
 				Logger: n.cfg.Logger.With("target", t.Name), TargetName: t.Name,
@@ -36,7 +37,47 @@ func (n *Node) addWriters(router *platform.Router) {
 	n.mu.Unlock()
 }
 
+// run writes until ctx ends, but not while the target is paused.
 func (w *writer) run(ctx context.Context) error {
+	select {
+	case <-w.presence.announced: // so that it is known what is paused
+	case <-ctx.Done():
+		return nil
+	}
+	for ctx.Err() == nil {
+		changed := w.presence.change()
+		if w.presence.targetPaused(w.target) {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if err := w.write(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes until ctx ends or the target is paused.
+func (w *writer) write(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		for {
+			changed := w.presence.change()
+			if w.presence.targetPaused(w.target) {
+				stop()
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	now, err := storage.NewWriter(w.cfg)
 	if err != nil {
 		return err

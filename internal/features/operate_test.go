@@ -1,0 +1,239 @@
+package features
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+
+	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
+	"github.com/rocketcycle/rocketcycle/pkg/platform"
+	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
+	"github.com/rocketcycle/rocketcycle/pkg/stream"
+	"github.com/rocketcycle/rocketcycle/pkg/txn"
+	adminv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/admin/v1"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
+)
+
+func (p *peer) operator(t *testing.T) adminv1.PlatformServiceClient {
+	t.Helper()
+	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return adminv1.NewPlatformServiceClient(conn)
+}
+
+func onConcern(name string) *adminv1.Scope {
+	return &adminv1.Scope{Scope: &adminv1.Scope_Concern{Concern: name}}
+}
+
+// eventually looks again until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	end := time.Now().Add(time.Minute)
+	for !holds() {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// A Concern that is paused is not worked on, also after a restart; others are. When
+// it goes on, nothing is lost.
+func TestPauseOfAConcern(t *testing.T) {
+	w := newWorld(t)
+	p := w.start(node.AllRoles())
+	w.cast(p)
+	o := p.operator(t)
+	ctx := t.Context()
+	_, err := o.Pause(ctx, &adminv1.PauseRequest{Scope: onConcern("charakter"), Reason: "test"})
+	wantCode(t, err, codes.InvalidArgument)
+	if err == nil || !strings.Contains(err.Error(), `did you mean "character"`) {
+		t.Errorf("an unknown Concern: %v", err)
+	}
+	_, err = o.Pause(ctx, &adminv1.PauseRequest{Scope: onConcern("character")})
+	wantCode(t, err, codes.InvalidArgument)
+	_, err = o.Pause(ctx, &adminv1.PauseRequest{Reason: "test"})
+	wantCode(t, err, codes.InvalidArgument)
+	_, err = o.Resume(ctx, &adminv1.PauseRequest{Scope: onConcern("character"), Reason: "test"})
+	wantCode(t, err, codes.FailedPrecondition)
+
+	paused, err := o.Pause(ctx, &adminv1.PauseRequest{Scope: onConcern("character"), Reason: "bad release"})
+	if err != nil || len(paused.GetPauses()) != 1 || paused.GetPauses()[0].GetReason() != "bad release" {
+		t.Fatalf("pause: %v %v", paused, err)
+	}
+	refused := func(p *peer) bool {
+		short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		_, err := p.FundCharacter(short, fund(1))
+		return err != nil
+	}
+	eventually(t, "paused", func() bool { return refused(p) })
+	if _, err := p.ReadPlayer(ctx, &rpgv1.ReadPlayerRequest{Id: "p"}); err != nil {
+		t.Errorf("another Concern: %v", err)
+	}
+	p.stop()
+	p = w.start(node.AllRoles())
+	o = p.operator(t)
+	if !refused(p) {
+		t.Error("it is worked on after a restart")
+	}
+	s, err := o.GetStatus(ctx, &adminv1.GetStatusRequest{})
+	if err != nil || len(s.GetPauses()) != 1 || s.GetPauses()[0].GetScope().GetConcern() != "character" {
+		t.Fatalf("status: %v %v", s.GetPauses(), err)
+	}
+	for _, c := range s.GetConcerns() {
+		for _, part := range c.GetPartitions() {
+			if part.GetPaused() != (c.GetName() == "character") {
+				t.Errorf("%s[%d]: paused is %v", c.GetName(), part.GetPartition(), part.GetPaused())
+			}
+		}
+	}
+	before := s.GetProblems()
+	if len(before) > 0 {
+		t.Errorf("problems: %q", before)
+	}
+	// What is accepted meanwhile waits.
+	done := make(chan error, 1)
+	go func() { _, err := p.FundCharacter(ctx, fund(1000)); done <- err }()
+	if _, err := o.Resume(ctx, &adminv1.PauseRequest{Scope: onConcern("character"), Reason: "mended"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("what waited: %v", err)
+	}
+	c, err := p.ReadCharacter(ctx, &rpgv1.ReadCharacterRequest{Id: "c1"})
+	if err != nil || c.GetCurrency().GetGold() < 1100 {
+		t.Errorf("%v %v", c, err)
+	}
+	audit, err := o.ListAudit(ctx, &adminv1.ListAuditRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var actions []string
+	for _, e := range audit.GetEntries() {
+		actions = append(actions, e.GetAction()+" "+e.GetSubject()+": "+e.GetReason())
+	}
+	want := []string{"resume Concern character: mended", "pause Concern character: bad release", "update version 1: "}
+	if !slices.Equal(actions, want) {
+		t.Errorf("audit %q", actions)
+	}
+}
+
+// A storage target that is paused gets nothing until it goes on.
+func TestPauseOfATarget(t *testing.T) {
+	w := newWorld(t)
+	p := w.start(node.AllRoles())
+	o := p.operator(t)
+	scope := &adminv1.Scope{Scope: &adminv1.Scope_Target{Target: "main"}}
+	if _, err := o.Pause(t.Context(), &adminv1.PauseRequest{Scope: scope, Reason: "maintenance"}); err != nil {
+		t.Fatal(err)
+	}
+	view := func() *adminv1.InstanceView {
+		v, err := o.ShowInstance(t.Context(), &adminv1.ShowInstanceRequest{Concern: "character", Key: "c1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	eventually(t, "the workers have left", func() bool {
+		s, err := o.GetStatus(t.Context(), &adminv1.GetStatusRequest{})
+		return err == nil && !slices.ContainsFunc(s.GetStorage(), func(s *adminv1.StorageStatus) bool { return len(s.GetMembers()) > 0 || !s.GetPaused() })
+	})
+	w.cast(p)
+	if v := view(); v.GetSource() != "feed" || len(v.GetDatabases()) != 1 || !slices.Equal(v.GetDatabases()[0].GetDiffers(), []string{"there is no row"}) {
+		t.Errorf("paused: %v", v)
+	}
+	if _, err := o.Resume(t.Context(), &adminv1.PauseRequest{Scope: scope, Reason: "done"}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the row is there", func() bool { return view().GetDatabases()[0].GetVersion() == view().GetVersion() })
+	if _, err := p.FundCharacter(t.Context(), fund(5)); err != nil {
+		t.Fatal(err)
+	}
+	h, err := o.InstanceHistory(t.Context(), &adminv1.InstanceHistoryRequest{Concern: "character", Key: "c1"})
+	if err != nil || len(h.GetChanges()) != 2 || h.GetIncomplete() || h.GetChanges()[0].GetVersion() != 2 || len(h.GetChanges()[0].GetChanges()) == 0 {
+		t.Errorf("history: %v %v", h, err)
+	}
+}
+
+// Every process acknowledges a version. An edge that ended without a word, and might
+// be asleep, is fenced: what it submits from then on is refused.
+func TestAcknowledgementsAndFence(t *testing.T) {
+	w := newWorld(t)
+	p := w.start(node.AllRoles())
+	w.start(node.Roles{Storage: true})
+	w.cast(p)
+	ctx := t.Context()
+	names := w.cfg.Names()
+	const asleep = uint64(77)
+	submit := func() *adminv1.TransactionStatus {
+		s, err := platform.Read(ctx, w.stream, names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		producer, err := stream.NewProducer(w.stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer producer.Close()
+		client, err := txn.NewClient(txn.ClientConfig{Router: platform.NewRouter(s.Current.GetConfig()), Sender: producer, EdgeID: asleep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := txn.New()
+		txn.Add(b, rpgv1.CharacterFund("c1", &rpgv1.Funds{Currency: &rpgv1.Currency{Gold: 7}}))
+		id, err := client.Submit(ctx, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, err := p.txns.WaitTransaction(ctx, &adminv1.WaitTransactionRequest{Id: id.String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status
+	}
+	if s := submit(); s.GetState() != adminv1.TransactionStatus_STATE_COMMITTED {
+		t.Fatalf("before: %v", s)
+	}
+	err := platform.Append(ctx, w.stream, names, "member", &rkcyv1.PlatformRecord{Kind: &rkcyv1.PlatformRecord_Member{
+		Member: &rkcyv1.Member{Id: "sleeper", Roles: []string{"edge"}, Edge: asleep},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := w.cfg
+	cfg.Concerns = slices.Clone(cfg.Concerns)
+	cfg.Concerns[0].Retention.Error = platform.Duration(48 * time.Hour)
+	u, err := platform.PrepareUpdate(ctx, w.stream, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := u.Apply(ctx, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := platform.AwaitAcks(ctx, w.stream, names, platform.AckQuery{Version: v.GetVersion(), Timeout: 30 * time.Second, Author: "test"})
+	if err != nil || len(report.Acknowledged) != 2 || len(report.Missing) != 0 {
+		t.Fatalf("%+v %v", report, err)
+	}
+	if len(report.Fenced) != 1 || report.Fenced[0].GetId() != "sleeper" {
+		t.Fatalf("fenced: %v", report.Fenced)
+	}
+	eventually(t, "refused", func() bool {
+		s := submit()
+		return s.GetState() == adminv1.TransactionStatus_STATE_REFUSED && s.GetError().GetCode() == txn.CodeUnavailable
+	})
+	// Others are not refused.
+	if _, err := p.FundCharacter(ctx, fund(1)); err != nil {
+		t.Error(err)
+	}
+}
