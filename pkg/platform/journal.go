@@ -39,7 +39,8 @@ type State struct {
 
 	members map[string]*rkcyv1.Member
 	acks    map[ackKey]*rkcyv1.Acknowledgement
-	// records since the last snapshot.
+	// base is the offset of the last snapshot, and records are those since.
+	base    int64
 	records int
 }
 
@@ -252,7 +253,7 @@ func newest[T any](list []T, n int) []T {
 
 func stateOf(p *rkcyv1.PlatformSnapshot) *State {
 	s := &State{
-		Next: p.GetOffset() + 1, Versions: p.GetVersions(), Operations: p.GetOperations(), Pauses: p.GetPauses(), Fences: p.GetFences(),
+		Next: p.GetOffset() + 1, base: p.GetOffset(), Versions: p.GetVersions(), Operations: p.GetOperations(), Pauses: p.GetPauses(), Fences: p.GetFences(),
 		members: map[string]*rkcyv1.Member{}, acks: map[ackKey]*rkcyv1.Acknowledgement{},
 	}
 	if n := len(s.Versions); n > 0 {

@@ -159,6 +159,29 @@ func (n *Node) acknowledge(ctx context.Context) error {
 	}
 }
 
+// platformRecords is how many records the platform topic may have before a snapshot
+// replaces them.
+const platformRecords = 1000
+
+// compact keeps the platform topic short. Every node tries; the log decides.
+func (n *Node) compact(ctx context.Context) error {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		work, cancel := context.WithTimeout(ctx, 30*time.Second)
+		_, err := platform.Compact(work, n.cfg.log(), n.cfg.Platform.Names(), platformRecords, time.Now())
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			n.cfg.Logger.Warn("the platform topic could not be shortened; trying again", "error", err)
+		}
+	}
+}
+
 // errFenced says why a node ends.
 func errFenced() error {
 	return txn.Errorf(txn.CodeFailedPrecondition, "this edge did not acknowledge a version of the platform in time, so what it submits is refused; it has to start again")

@@ -134,6 +134,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("platform watch", func(ctx context.Context) error { return n.watch(ctx, router) })
 	part("member", n.presence.member.Run)
 	part("acknowledgements", n.acknowledge)
+	part("platform topic", n.compact)
 	if n.cfg.Roles.Processor {
 		part("config Concerns", func(ctx context.Context) error { return n.followConfigs(ctx, router.Names()) })
 		part("processor", func(ctx context.Context) error { return n.runProcessor(ctx, router) })
