@@ -120,6 +120,7 @@ func (c *cache) evict() {
 
 func (c *cache) remove(e *entry) {
 	delete(e.part.instances, e.key)
+	e.part.mirror.remove(e.key)
 	c.used -= e.size()
 	if e.pinned() {
 		c.pinnedBytes -= e.size()

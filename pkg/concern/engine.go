@@ -123,6 +123,7 @@ func (e *engine) add(p *partition) {
 
 func (e *engine) drop(tp stream.TopicPartition) {
 	if p := e.parts[tp]; p != nil {
+		p.mirror.close()
 		e.cache.drop(p)
 		delete(e.parts, tp)
 		e.order = slices.DeleteFunc(e.order, func(o *partition) bool { return o == p })
@@ -244,6 +245,7 @@ func (e *engine) loaded(p *partition, key string, instance *rkcyv1.Instance) {
 	}
 	if p.instances[key] == nil {
 		e.put(p, key, instance)
+		p.mirror.set(key, instance)
 	}
 }
 
@@ -383,7 +385,8 @@ type flight struct {
 type flightPart struct {
 	*partition
 	changed  []*entry
-	snapshot bool // the batch contains a snapshot of the state
+	values   []*rkcyv1.Instance // of changed; a later batch may change them again
+	snapshot bool               // the batch contains a snapshot of the state
 }
 
 // finish ends the batch being built and returns its records, and the offsets
@@ -409,7 +412,7 @@ func (e *engine) finish() ([]stream.Record, map[stream.TopicPartition]int64) {
 		// A touched partition's position is always in the transaction, even
 		// where it did not move: it is what fences an owner of the past.
 		offsets[tp] = p.next
-		f.parts = append(f.parts, flightPart{partition: p, changed: p.changed, snapshot: p.state.snapshot})
+		f.parts = append(f.parts, flightPart{partition: p, changed: p.changed, values: valuesOf(p.changed), snapshot: p.state.snapshot})
 		p.changed = nil
 	}
 	clear(e.failed)
@@ -427,6 +430,7 @@ func (e *engine) committed(last map[stream.TopicPartition]int64) []stream.TopicP
 	var snapshots []stream.TopicPartition
 	for _, p := range f.parts {
 		tp := p.tp
+		p.mirror.land(f.number, p.changed, p.values)
 		if offset, ok := last[stream.TopicPartition{Topic: p.concern.topics.Storage, Partition: tp.Partition}]; ok {
 			for _, en := range p.changed {
 				// What a later batch changed again waits for that one.
@@ -497,6 +501,7 @@ func (e *engine) store(p *partition, instance *rkcyv1.Instance, change *rkcyv1.C
 	e.cache.change(en, func() { en.storageOffset = notPersisted })
 	en.flight = e.building
 	p.changed = append(p.changed, en)
+	p.mirror.change(change.GetKey(), e.building)
 	p.touched = true
 	e.stats.Changes++
 	e.emit(p.concern.topics.Storage, p.tp.Partition, []byte(change.GetKey()), e.marshal(change))

@@ -323,6 +323,7 @@ func (e *engine) prepare(p *partition, v *rkcyv1.Visit, key string, write bool, 
 	h.write = h.write || write
 	if write {
 		h.pending, h.change = pending, change
+		p.mirror.hold(key, id)
 	}
 	e.slot(p, key).queue.Grant(txn.Request{Age: age, Write: write})
 	e.recordHold(p, h)
@@ -452,6 +453,7 @@ func (e *engine) settleAt(p *partition, id txn.ID, attempt uint32, commit bool) 
 		} else {
 			p.state.trace(holdKey(id, h.attempt, h.visit))
 		}
+		p.mirror.release(h.key, id)
 		s := p.slots[h.key]
 		s.queue.Release(id)
 		e.woken = append(e.woken, wake{p, s})

@@ -42,6 +42,8 @@ type partition struct {
 	// untold is what parents could not be told, by parent and key of its state
 	// record.
 	untold map[string]map[string]*rkcyv1.Related
+	// mirror is what direct reads see.
+	mirror *mirror
 }
 
 type overlayItem struct {
@@ -104,6 +106,7 @@ func newPartition(tp stream.TopicPartition, c *servedConcern, windowSize int) *p
 		claims:    newClaims(),
 		cancels:   newCancels(),
 		untold:    map[string]map[string]*rkcyv1.Related{},
+		mirror:    newMirror(),
 	}
 }
 

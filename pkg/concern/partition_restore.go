@@ -108,6 +108,7 @@ func (r *restorer) change(rec stream.Record) error {
 	after.Value = bytes.Clone(after.GetValue())
 	r.cache.get(r.p, c.GetKey()) // becomes the most recently used
 	en := r.cache.put(r.p, c.GetKey(), after)
+	r.p.mirror.set(c.GetKey(), after)
 	if rec.Offset >= r.watermark {
 		r.cache.change(en, func() { en.storageOffset = rec.Offset })
 		r.p.overlay = append(r.p.overlay, overlayItem{rec.Offset, en})
@@ -208,6 +209,9 @@ func (r *restorer) restoreState(e *engine, record *rkcyv1.StateRecord) {
 		p.holds[id] = append(p.holds[id], h)
 		e.slot(p, h.key).queue.Grant(txn.Request{Age: h.age, Write: h.write})
 		p.window.add(applied{id, h.attempt, h.visit})
+		if h.write {
+			p.mirror.hold(h.key, id)
+		}
 	case *rkcyv1.StateRecord_Parked:
 		r.parked = append(r.parked, &parked{
 			sequence: k.Parked.GetSequence(), visit: k.Parked.GetVisit(), key: k.Parked.GetKey(),

@@ -175,6 +175,8 @@ type Processor struct {
 
 	mu      sync.Mutex
 	workers []*worker
+
+	mirrors mirrors
 }
 
 // NewProcessor returns a processor. Run starts it.

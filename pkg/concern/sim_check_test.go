@@ -353,13 +353,15 @@ func TestSimulationReplays(t *testing.T) {
 // us nothing about it.
 func TestSimulationFinds(t *testing.T) {
 	for name, off := range map[string]func(*sim){
-		"missing holds":            func(s *sim) { s.plain, s.holdsOff = true, true },
-		"missing window":           func(s *sim) { s.windowOff = true },
-		"undoing twice":            func(s *sim) { s.undoWindowOff = true },
-		"missing entries":          func(s *sim) { s.entriesOff = true },
-		"torn transactions":        func(s *sim) { s.plain, s.torn = true, true },
-		"reading to the LSO":       func(s *sim) { s.plain, s.readToLSO = true, true },
-		"snapshots without a mark": func(s *sim) { s.plain, s.snapshotMarkOff = true, true },
+		"missing holds":                 func(s *sim) { s.plain, s.holdsOff = true, true },
+		"missing window":                func(s *sim) { s.windowOff = true },
+		"reads that wait for no hold":   func(s *sim) { s.readsPastHolds = true },
+		"reads that wait for no commit": func(s *sim) { s.readsPastCommits = true },
+		"undoing twice":                 func(s *sim) { s.undoWindowOff = true },
+		"missing entries":               func(s *sim) { s.entriesOff = true },
+		"torn transactions":             func(s *sim) { s.plain, s.torn = true, true },
+		"reading to the LSO":            func(s *sim) { s.plain, s.readToLSO = true, true },
+		"snapshots without a mark":      func(s *sim) { s.plain, s.snapshotMarkOff = true, true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := uint64(1); seed <= 1000; seed++ {

@@ -99,9 +99,12 @@ func appended(l, payload *list) (*list, error) {
 }
 
 type sim struct {
-	t       *testing.T
-	rng     *rand.Rand
-	verbose bool
+	// Direct reads checked at responses, and what shows that the check would notice.
+	directReads, directWaits         int
+	readsPastHolds, readsPastCommits bool
+	t                                *testing.T
+	rng                              *rand.Rand
+	verbose                          bool
 
 	partitions int32
 	keys       int
@@ -690,6 +693,7 @@ func (s *sim) land(w *simWorker, calm bool) (lost bool) {
 	}
 	last := s.append(f.records)
 	maps.Copy(s.committed, f.offsets)
+	s.checkDirect(f.records)
 	if !calm && s.rng.IntN(12) == 0 {
 		s.say("crash after commit")
 		s.startAgain(w)

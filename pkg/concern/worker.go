@@ -64,6 +64,12 @@ type worker struct {
 	mu         sync.Mutex
 	watermarks map[stream.TopicPartition]int64 // by process partition
 	owned      []stream.TopicPartition
+
+	// For direct reads: until when ownership is certain, what renews that at once,
+	// and what reads have loaded.
+	lease    lease
+	assigned chan struct{}
+	offered  chan directLoad
 }
 
 type restoredPartition struct {
@@ -77,6 +83,7 @@ func newWorker(p *Processor, index int) *worker {
 		p: p, cfg: p.cfg, index: index,
 		restoring: map[stream.TopicPartition]context.CancelFunc{}, restored: make(chan restoredPartition),
 		watermarks: map[stream.TopicPartition]int64{},
+		assigned:   make(chan struct{}, 1), offered: make(chan directLoad, 1024),
 	}
 	w.recorder = newStepRecorder(p.telemetry)
 	w.engine = w.newEngine()
@@ -137,6 +144,7 @@ func (w *worker) run(ctx context.Context) (err error) {
 		w.followWatermarks(base)
 	}()
 	w.wg.Go(func() { w.watchdog.watch(base, w.cfg.Logger, handlerPatience) })
+	w.wg.Go(func() { w.keepLease(base) })
 	for ctx.Err() == nil {
 		if err := w.turn(ctx); err != nil {
 			return fmt.Errorf("processor: %w", err)
@@ -206,6 +214,7 @@ func (w *worker) hasLanded(full bool, took int) bool {
 // process runs the engine on records.
 func (w *worker) process(records []stream.Record) {
 	w.takeWatermarks()
+	w.takeOffers()
 	inputs := make([]*input, 0, len(records))
 	for _, r := range records {
 		if in := w.engine.decode(r); in != nil {
@@ -357,6 +366,8 @@ func (w *worker) Assigned(tps []stream.TopicPartition) {
 // the group still lets this member.
 func (w *worker) Revoked(tps []stream.TopicPartition, lost bool) {
 	w.cfg.Logger.Info("partitions revoked", "partitions", len(tps), "lost", lost)
+	w.lease.end()
+	w.p.mirrors.close(tps...)
 	w.settle()
 	w.mu.Lock()
 	w.owned = slices.DeleteFunc(w.owned, func(tp stream.TopicPartition) bool { return slices.Contains(tps, tp) })
@@ -389,7 +400,9 @@ func (w *worker) adopt() {
 				w.cfg.Logger.Warn("partition could not be started; it is restored again", "topic", tp.Topic, "partition", tp.Partition, "error", err)
 				w.engine.drop(tp)
 				w.restore(tp)
+				continue
 			}
+			w.serveDirect(r.restorer.p)
 		default:
 			return
 		}

@@ -11,6 +11,7 @@ import (
 // restore starts to rebuild a partition, which stays paused until adopt takes
 // it in. It is called on the worker's goroutine.
 func (w *worker) restore(tp stream.TopicPartition) {
+	w.p.mirrors.close(tp)
 	w.cancelRestore(tp)
 	if w.isPaused(tp) {
 		return
