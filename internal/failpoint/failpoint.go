@@ -29,6 +29,13 @@ const (
 	// of changes. After it, the group offset is not committed yet.
 	DatabaseBeforeCommit Name = "database-before-commit"
 	DatabaseAfterCommit  Name = "database-after-commit"
+	// The phases of a change of the number of partitions: processors were told to
+	// stop; they have; what moves was read; the switch has committed. The points
+	// around its commit are those of every Kafka transaction.
+	RepartitionAnnounced Name = "repartition-announced"
+	RepartitionOwned     Name = "repartition-owned"
+	RepartitionRead      Name = "repartition-read"
+	RepartitionCommitted Name = "repartition-committed"
 )
 
 // Switch is a mechanism that can be switched off.

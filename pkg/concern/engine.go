@@ -24,12 +24,16 @@ type servedConcern struct {
 	commands     *commandSet
 	topics       Topics
 	storageGroup string
+	// retired is set for a process topic of a former generation.
+	retired *retired
 }
 
 type engineConfig struct {
 	served        map[string]*servedConcern // by process topic
 	responseTopic string
 	router        txn.Router
+	// retired has the Concern of each process topic of a former generation.
+	retired map[string]string
 	// cacheBytes bounds the cache; past overlayBytes of pinned entries new
 	// transactions that write are refused.
 	cacheBytes, overlayBytes int64
@@ -162,6 +166,7 @@ func (e *engine) decode(r stream.Record) *input {
 	case *rkcyv1.ProcessRecord_Visit:
 		in.visit = k.Visit
 		if in.fault = txn.CheckVisit(k.Visit); in.fault == nil {
+			e.modernize(k.Visit)
 			in.fault = e.checkPlace(p, k.Visit)
 		}
 	case *rkcyv1.ProcessRecord_Marker:
@@ -209,7 +214,7 @@ func (e *engine) checkPlace(p *partition, v *rkcyv1.Visit) error {
 // have.
 func (e *engine) missing(in *input) (key string, ok bool) {
 	switch {
-	case in.fault != nil:
+	case in.fault != nil || in.part.concern.retired != nil:
 		return "", false
 	case in.other.GetRelated() != nil:
 		key = in.other.GetRelated().GetParent()
@@ -268,6 +273,10 @@ func (e *engine) process(in *input) {
 	}
 	p.next = in.record.Offset + 1
 	p.touched = true
+	if p.concern.retired != nil {
+		e.passOn(p, in.record)
+		return
+	}
 	e.cause = causeOf(in)
 	switch {
 	case in.fault != nil:

@@ -49,6 +49,9 @@ func (r *restorer) stateRecord(rec stream.Record) error {
 	s.records++
 	s.end = rec.Offset + 1
 	key := string(rec.Key)
+	if key == stateMoved {
+		return errMoved
+	}
 	if key == snapshotKey {
 		clear(s.live)
 		clear(s.logged)
@@ -150,6 +153,9 @@ func (r *restorer) finish(e *engine, next int64) {
 	}
 	slices.SortFunc(r.parked, func(a, b *parked) int { return cmp.Compare(a.sequence, b.sequence) })
 	for _, w := range r.parked {
+		if w.fault == nil {
+			e.modernize(w.visit)
+		}
 		p.sequence = max(p.sequence, w.sequence)
 		if !w.restart {
 			p.window.add(applied{txn.ID(w.visit.GetTxn().GetId()), w.visit.GetAttempt(), w.visit.GetVisit()})

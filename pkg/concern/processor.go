@@ -32,6 +32,8 @@ type Served struct {
 	// StorageGroup is the consumer group of the primary target's storage
 	// worker. Its committed offsets are the watermarks.
 	StorageGroup string
+	// Retired are the process topics of former generations.
+	Retired []Retired
 }
 
 // Config configures a Processor.
@@ -172,6 +174,8 @@ type Processor struct {
 	cfg       Config
 	served    map[string]*servedConcern
 	telemetry *processorTelemetry
+	// retired has the Concern of each process topic of a former generation.
+	retired map[string]string
 
 	mu      sync.Mutex
 	workers []*worker
@@ -185,13 +189,16 @@ func NewProcessor(cfg Config) (*Processor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("processor: %w", err)
 	}
-	p := &Processor{cfg: cfg, served: map[string]*servedConcern{}}
+	p := &Processor{cfg: cfg, served: map[string]*servedConcern{}, retired: map[string]string{}}
 	for _, s := range cfg.Concerns {
 		set, err := newCommandSet(s.Definition)
 		if err != nil {
 			return nil, fmt.Errorf("processor: %w", err)
 		}
 		p.served[s.Topics.Process] = &servedConcern{commands: set, topics: s.Topics, storageGroup: s.StorageGroup}
+		if err := p.addRetired(s, set); err != nil {
+			return nil, err
+		}
 	}
 	var err error
 	if p.telemetry, err = newProcessorTelemetry(cfg, p.served); err != nil {

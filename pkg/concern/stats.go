@@ -16,6 +16,8 @@ type Stats struct {
 	// Undone counts sagas that went back, Stuck those whose compensation is
 	// refused, Repeats claims of an idempotency key that was known.
 	Undone, Stuck, Repeats uint64
+	// PassedOn counts what came late to topics of former generations.
+	PassedOn uint64
 	// Expired counts transactions whose deadline passed while they were parked.
 	Expired uint64
 	// Loaded counts instances read from the database, Evicted those that made
@@ -39,7 +41,8 @@ func (s Stats) Add(o Stats) Stats {
 		Markers: s.Markers + o.Markers, Changes: s.Changes + o.Changes,
 		Committed: s.Committed + o.Committed, Refused: s.Refused + o.Refused,
 		Parked: s.Parked + o.Parked, Deaths: s.Deaths + o.Deaths, Duplicates: s.Duplicates + o.Duplicates,
-		Shed: s.Shed + o.Shed, Quarantined: s.Quarantined + o.Quarantined, Panics: s.Panics + o.Panics,
+		PassedOn: s.PassedOn + o.PassedOn,
+		Shed:     s.Shed + o.Shed, Quarantined: s.Quarantined + o.Quarantined, Panics: s.Panics + o.Panics,
 		Undone: s.Undone + o.Undone, Stuck: s.Stuck + o.Stuck, Repeats: s.Repeats + o.Repeats,
 		Expired: s.Expired + o.Expired, Loaded: s.Loaded + o.Loaded,
 		Evicted: s.Evicted + o.Evicted, CacheHits: s.CacheHits + o.CacheHits, CacheMisses: s.CacheMisses + o.CacheMisses, Ended: ended,

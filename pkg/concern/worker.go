@@ -93,7 +93,7 @@ func newWorker(p *Processor, index int) *worker {
 func (w *worker) newEngine() *engine {
 	n := int64(w.cfg.Workers)
 	return newEngine(engineConfig{
-		served: w.p.served, responseTopic: w.cfg.ResponseTopic, router: w.cfg.Router,
+		served: w.p.served, responseTopic: w.cfg.ResponseTopic, router: w.cfg.Router, retired: w.p.retired,
 		cacheBytes: w.cfg.CacheBytes / n, overlayBytes: w.cfg.OverlayBytes / n,
 		stateRecords: w.cfg.StateRecords, logger: w.cfg.Logger,
 		claimBytes: w.cfg.IdempotencyBytes, claimWindowMs: w.cfg.IdempotencyWindow.Milliseconds(),
@@ -422,6 +422,9 @@ func (w *worker) followWatermarks(ctx context.Context) {
 		byGroup := map[string][]stream.TopicPartition{}
 		for _, tp := range w.ownedPartitions() {
 			c := w.p.served[tp.Topic]
+			if c.retired != nil {
+				continue
+			}
 			byGroup[c.storageGroup] = append(byGroup[c.storageGroup], stream.TopicPartition{Topic: c.topics.Storage, Partition: tp.Partition})
 		}
 		for group, tps := range byGroup {

@@ -55,6 +55,9 @@ func (w *worker) read(ctx context.Context, tp stream.TopicPartition) (*restorer,
 		return nil, 0, fmt.Errorf("committed offset: %w", err)
 	}
 	next := max(committed[tp], 0)
+	if c.retired != nil { // nothing is there but what came late
+		return newRestorer(newPartition(tp, c, 0), 0), next, nil
+	}
 	storage := stream.TopicPartition{Topic: c.topics.Storage, Partition: tp.Partition}
 	state := stream.TopicPartition{Topic: c.topics.State, Partition: tp.Partition}
 	watermarks, err := w.admin.GroupOffsets(ctx, c.storageGroup, []stream.TopicPartition{storage})

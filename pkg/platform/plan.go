@@ -144,7 +144,6 @@ func compare(current, wanted *rkcyv1.PlatformConfig) (changes []string, faults [
 			continue
 		}
 		field := func(name string) string { return "concerns[" + have.GetName() + "]." + name }
-		keep(field("partitions"), have.GetPartitions(), want.GetPartitions())
 		change(field("retention.process"), millis(have.GetProcessRetentionMs()), millis(want.GetProcessRetentionMs()))
 		change(field("retention.storage"), millis(have.GetStorageRetentionMs()), millis(want.GetStorageRetentionMs()))
 		change(field("retention.error"), millis(have.GetErrorRetentionMs()), millis(want.GetErrorRetentionMs()))
@@ -154,6 +153,7 @@ func compare(current, wanted *rkcyv1.PlatformConfig) (changes []string, faults [
 			changes = append(changes, addition(c))
 		}
 	}
+	changes = append(changes, repartitions(current, wanted)...)
 	for _, t := range wanted.GetStorageTargets() {
 		if !slices.Contains(current.GetStorageTargets(), t) {
 			changes = append(changes, "add storage target "+t)
@@ -180,7 +180,7 @@ func millis(ms int64) Duration {
 
 // resolve fills in what the file leaves to the cluster, and keeps what only the
 // published version knows: generations.
-func resolve(wanted *rkcyv1.PlatformConfig, current *rkcyv1.PlatformConfig, brokers int) (*rkcyv1.PlatformConfig, error) {
+func resolve(wanted *rkcyv1.PlatformConfig, current *rkcyv1.PlatformConfig, brokers int, topics map[string]int) (*rkcyv1.PlatformConfig, error) {
 	p := proto.CloneOf(wanted)
 	if p.ReplicationFactor == 0 {
 		if p.ReplicationFactor = current.GetReplicationFactor(); p.ReplicationFactor == 0 {
@@ -200,7 +200,7 @@ func resolve(wanted *rkcyv1.PlatformConfig, current *rkcyv1.PlatformConfig, brok
 	}
 	for _, c := range p.GetConcerns() {
 		if have, err := ConcernOf(current, c.GetName()); err == nil {
-			c.Generation = have.GetGeneration()
+			succeed(p, c, have, topics)
 		}
 	}
 	var faults []error

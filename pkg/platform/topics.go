@@ -88,8 +88,9 @@ func (n Names) StateTopic(concern string) string { return n.topic(concern, KindS
 // StorageTopic returns the topic of a Concern's committed changes.
 func (n Names) StorageTopic(concern string) string { return n.topic(concern, KindStorage) }
 
-// ErrorTopic returns the topic of a Concern's quarantined records.
-func (n Names) ErrorTopic(concern string) string { return n.topic(concern, KindError) }
+// ErrorTopic returns the topic of a Concern's quarantined records. It has one
+// partition, and stays when the others get a new generation.
+func (n Names) ErrorTopic(concern string) string { return n.Of(concern, KindError, FirstGeneration) }
 
 // ResponseTopic returns the topic of results, one partition per edge slot.
 func (n Names) ResponseTopic() string { return n.topic(reservedConcern, KindResponse) }

@@ -112,7 +112,7 @@ func prepare(ctx context.Context, log stream.Config, names Names, want func(*Sta
 	}
 	u := &Update{log: log, Current: state.Current}
 	var unfit, unplanned error
-	u.Wanted, unfit = resolve(wanted, u.Current.GetConfig(), brokers)
+	u.Wanted, unfit = resolve(wanted, u.Current.GetConfig(), brokers, topics)
 	u.Actions, unplanned = Plan(u.Current, u.Wanted, topics)
 	if err := errors.Join(unfit, unplanned); err != nil {
 		return nil, txn.Errorf(txn.CodeFailedPrecondition, "%w", err)
@@ -124,6 +124,9 @@ func prepare(ctx context.Context, log stream.Config, names Names, want func(*Sta
 // Every step can be repeated: after a failure, prepare and apply again. When
 // somebody else publishes at the same time, one of the two gets CodeAborted.
 func (u *Update) Apply(ctx context.Context, author string) (*rkcyv1.PlatformVersion, error) {
+	if r := u.Repartitions(); len(r) > 0 {
+		return nil, errNotHere(r)
+	}
 	var specs []stream.TopicSpec
 	settings := map[string]map[string]string{}
 	publish := false
@@ -174,21 +177,17 @@ func Publish(ctx context.Context, log stream.Config, version *rkcyv1.PlatformVer
 	if err != nil {
 		return fmt.Errorf("platform version: %w", err)
 	}
-	producer, err := stream.NewProducer(log)
-	if err != nil {
-		return err
-	}
-	defer producer.Close()
 	names := NewNames(version.GetConfig())
-	if err := producer.Send(ctx, names.PlatformTopic(), 0, []byte(platformKey), value); err != nil {
-		return fmt.Errorf("publish version %d: %w", version.GetVersion(), err)
-	}
+	sendErr := sendFenced(ctx, log, names, value)
 	// The log decides who was first.
 	s, err := readState(ctx, log, names)
 	if err != nil {
 		return err
 	}
 	won := s.Version(version.GetVersion())
+	if sendErr != nil && won.GetVersion() != version.GetVersion() {
+		return fmt.Errorf("publish version %d: %w", version.GetVersion(), sendErr)
+	}
 	if !proto.Equal(won, version) {
 		return txn.Errorf(txn.CodeAborted, "%s published version %d at the same time; look at the difference again", won.GetAuthor(), version.GetVersion())
 	}

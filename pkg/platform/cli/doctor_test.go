@@ -77,7 +77,7 @@ func TestDoctorFinds(t *testing.T) {
 	expect(found, "embedded data", "ok", "none")
 
 	// A file that is older than what is published, and one that is newer.
-	expect(doctor(s.rewrite(t, "partitions: 2", "partitions: 3"), empty), "published version", "failed", "cannot be changed from 2 to 3", "is newer than the file")
+	expect(doctor(s.rewrite(t, "partitions: 2", "partitions: 3"), empty), "published version", "warning", "from 2 partitions (generation 0001) to 3 (generation 0002)", "game platform update")
 	more := s.rewrite(t, "targets: [", `targets: [{name: other, role: secondary, dsn: "postgres://anna:hidden@127.0.0.1:1/b"}, `)
 	more = more.rewrite(t, "name: main,", "name: main, role: primary,")
 	found = doctor(more, empty)

@@ -24,6 +24,8 @@ type changeFlags struct {
 	reason     string
 	timeout    time.Duration
 	ackTimeout time.Duration
+	// cfg is the platform file.
+	cfg platform.Config
 }
 
 func (f *changeFlags) add(cmd *cobra.Command) {
@@ -31,7 +33,7 @@ func (f *changeFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.dryRun, "dry-run", false, "only show what would be done")
 	flags.Int64Var(&f.expected, "expected-version", -1, "refuse unless this version is published, 0 for none (default: any)")
 	flags.StringVar(&f.reason, "reason", "", "why, for the audit log")
-	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long it may take")
+	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long it may take")
 	flags.DurationVar(&f.ackTimeout, "ack-timeout", 10*time.Second, "how long to wait for every process to go by the new version; 0: not at all")
 }
 
@@ -63,6 +65,9 @@ func (f *changeFlags) change(ctx context.Context, out io.Writer, log stream.Conf
 		return err
 	}
 	update.Reason = f.reason
+	if len(update.Repartitions()) > 0 {
+		return repartition(work, out, log, f.cfg, update)
+	}
 	version, err := update.Apply(work, author())
 	if err != nil {
 		return err
@@ -117,6 +122,7 @@ that publish at the same time one wins, and the other is told.`,
 			if err != nil {
 				return err
 			}
+			change.cfg = cfg
 			return change.change(cmd.Context(), cmd.OutOrStdout(), brokers, func(ctx context.Context) (*platform.Update, error) {
 				return platform.PrepareUpdate(ctx, brokers, cfg)
 			})
@@ -150,6 +156,7 @@ refused.`,
 			if err != nil {
 				return err
 			}
+			change.cfg = cfg
 			return change.change(cmd.Context(), cmd.OutOrStdout(), brokers, func(ctx context.Context) (*platform.Update, error) {
 				return platform.PrepareRollback(ctx, brokers, cfg.Names(), version[0])
 			})

@@ -92,6 +92,7 @@ func (n *Node) take(router *platform.Router, s *platform.State) {
 	if s.Current.GetVersion() > known {
 		n.cfg.Logger.Info("a new version of the platform was published", "version", s.Current.GetVersion(), "author", s.Current.GetAuthor())
 		router.Update(s.Current.GetConfig())
+		n.moves.publish(s.Current)
 	}
 	if before == nil || !slices.EqualFunc(before.Pauses, s.Pauses, equal) || len(before.Fences) != len(s.Fences) {
 		p.obey(s)

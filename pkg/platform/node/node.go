@@ -28,6 +28,7 @@ type Node struct {
 	configs  *configs
 	ready    chan struct{}
 	presence *presence
+	moves    *moves
 
 	mu         sync.Mutex
 	version    uint64
@@ -41,7 +42,7 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, txn.Errorf(txn.CodeInvalidArgument, "%w", err)
 	}
-	n := &Node{cfg: cfg, targets: map[string]*postgres.Target{}, configs: newConfigs(), ready: make(chan struct{}), presence: newPresence()}
+	n := &Node{cfg: cfg, targets: map[string]*postgres.Target{}, configs: newConfigs(), moves: newMoves(), ready: make(chan struct{}), presence: newPresence()}
 	for _, t := range cfg.usedTargets() {
 		target, err := postgres.Open(postgres.Config{DSN: t.DSN, Mappings: cfg.Application.Mappings(), Logger: cfg.Logger.With("target", t.Name)})
 		if err != nil {
@@ -112,6 +113,7 @@ func (n *Node) Run(ctx context.Context) error {
 	router := platform.NewRouter(version.GetConfig())
 	n.mu.Lock()
 	n.version = version.GetVersion()
+	n.moves.publish(version)
 	n.mu.Unlock()
 
 	// core ends after the edge has drained.
@@ -137,6 +139,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("platform topic", n.compact)
 	if n.cfg.Roles.Processor {
 		part("config Concerns", func(ctx context.Context) error { return n.followConfigs(ctx, router.Names()) })
+		part("repartition watch", n.watchRepartitions)
 		part("processor", func(ctx context.Context) error { return n.runProcessor(ctx, router) })
 	}
 	if n.cfg.Roles.Storage {

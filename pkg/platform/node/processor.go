@@ -6,6 +6,7 @@ import (
 
 	"github.com/rocketcycle/rocketcycle/pkg/concern"
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
+	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
 
 // processors holds the processor that runs now.
@@ -33,17 +34,9 @@ func (p *processors) settled() bool {
 	return now != nil && now.Settled()
 }
 
-// runProcessor makes a processor and runs it, once it is known what handlers
-// are to see of config Concerns.
-func (n *Node) runProcessor(ctx context.Context, router *platform.Router) error {
-	if err := n.configs.await(ctx); err != nil {
-		return nil //nolint:nilerr // the caller ended it
-	}
-	select {
-	case <-n.presence.announced: // so that it is known what is paused
-	case <-ctx.Done():
-		return nil
-	}
+// serveProcessor makes a processor that goes by one version, and runs it.
+func (n *Node) serveProcessor(ctx context.Context, v *rkcyv1.PlatformVersion) error {
+	router := platform.NewRouter(v.GetConfig())
 	primary, _ := n.cfg.Platform.WithDefaults().Primary()
 	limits := n.cfg.Platform.WithDefaults().Processor
 	names := router.Names()
@@ -71,6 +64,7 @@ func (n *Node) runProcessor(ctx context.Context, router *platform.Router) error 
 				Storage: names.StorageTopic(name), Error: names.ErrorTopic(name),
 			},
 			StorageGroup: names.StorageGroup(name, primary.Name),
+			Retired:      retiredTopics(v.GetConfig(), names, name),
 		})
 	}
 	p, err := concern.NewProcessor(cfg)
@@ -79,4 +73,17 @@ func (n *Node) runProcessor(ctx context.Context, router *platform.Router) error 
 	}
 	n.processors.set(p)
 	return p.Run(ctx)
+}
+
+// retiredTopics returns the process topics of the former generations of a
+// Concern.
+func retiredTopics(p *rkcyv1.PlatformConfig, names platform.Names, name string) (out []concern.Retired) {
+	c, err := platform.ConcernOf(p, name)
+	if err != nil {
+		return nil
+	}
+	for _, r := range c.GetRetired() {
+		out = append(out, concern.Retired{Process: names.Of(name, platform.KindProcess, r.GetGeneration())})
+	}
+	return out
 }

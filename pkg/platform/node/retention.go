@@ -32,6 +32,7 @@ func (n *Node) keepRetention(ctx context.Context, router *platform.Router) error
 	defer tick.Stop()
 	for {
 		n.trim(ctx, admin, router, time.Now())
+		n.removeFormer(ctx, admin, router, time.Now())
 		select {
 		case <-ctx.Done():
 			return nil

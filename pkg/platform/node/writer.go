@@ -11,7 +11,8 @@ import (
 // writer is the storage worker of one Concern and one target.
 type writer struct {
 	concern, target string
-	cfg             storage.WriterConfig
+	cfg             storage.WriterConfig // of no generation
+	moves           *moves
 	now             atomic.Pointer[storage.Writer]
 	presence        *presence
 }
@@ -24,9 +25,9 @@ func (n *Node) addWriters(router *platform.Router) {
 	for _, t := range n.cfg.writtenTargets() {
 		for _, c := range n.cfg.usedConcerns() {
 			name := c.Definition.Name
-			writers = append(writers, &writer{concern: name, target: t.Name, presence: n.presence, cfg: storage.WriterConfig{
-				Stream: n.cfg.log(), Group: names.StorageGroup(name, t.Name), Concern: name, Generation: names.Generation(name),
-				Topic: names.StorageTopic(name), Target: n.targets[t.Name], SessionTimeout: n.cfg.SessionTimeout,
+			writers = append(writers, &writer{concern: name, target: t.Name, presence: n.presence, moves: n.moves, cfg: storage.WriterConfig{
+				Stream: n.cfg.log(), Group: names.StorageGroup(name, t.Name), Concern: name,
+				Target: n.targets[t.Name], SessionTimeout: n.cfg.SessionTimeout,
 				Logger: n.cfg.Logger.With("target", t.Name), TargetName: t.Name,
 				TracerProvider: n.cfg.TracerProvider, MeterProvider: n.cfg.MeterProvider,
 			}})
@@ -78,10 +79,5 @@ func (w *writer) write(ctx context.Context) error {
 			}
 		}
 	}()
-	now, err := storage.NewWriter(w.cfg)
-	if err != nil {
-		return err
-	}
-	w.now.Store(now)
-	return now.Run(ctx)
+	return w.writeGenerations(ctx)
 }
