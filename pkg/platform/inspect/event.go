@@ -173,6 +173,10 @@ func (d *Decoder) Decode(r stream.Record) *Event {
 			d.response(e, m)
 		}
 	case platform.KindPlatform:
+		if string(r.Key) != "config" {
+			d.platformRecord(e, r)
+			break
+		}
 		m := &rkcyv1.PlatformVersion{}
 		if d.unmarshal(e, r.Value, m) {
 			e.What, e.Text = "version", fmt.Sprintf("%d, by %s", m.GetVersion(), m.GetAuthor())
@@ -188,6 +192,35 @@ func (d *Decoder) Decode(r stream.Record) *Event {
 		e.What, e.Text = "undecodable", fmt.Sprintf("there is no kind of topic %q", kind)
 	}
 	return e
+}
+
+// platformRecord reads what is on the platform topic besides versions.
+func (d *Decoder) platformRecord(e *Event, r stream.Record) {
+	m := &rkcyv1.PlatformRecord{}
+	if !d.unmarshal(e, r.Value, m) {
+		return
+	}
+	switch k := m.GetKind().(type) {
+	case *rkcyv1.PlatformRecord_Member:
+		e.What, e.Key, e.Text = "member", k.Member.GetId(), strings.Join(k.Member.GetRoles(), ", ")
+		if k.Member.GetGone() {
+			e.Text = "has stopped"
+		}
+	case *rkcyv1.PlatformRecord_Acknowledgement:
+		e.What, e.Key, e.Text = "acknowledgement", k.Acknowledgement.GetMember(), fmt.Sprintf("version %d", k.Acknowledgement.GetVersion())
+	case *rkcyv1.PlatformRecord_Operation:
+		e.What, e.Key = "operation", k.Operation.GetId()
+		if e.Text = fmt.Sprintf("%s %s, by %s: %s", k.Operation.GetAction(), k.Operation.GetSubject(), k.Operation.GetAuthor(), k.Operation.GetReason()); k.Operation.GetAction() == "" {
+			e.Text = "outcome: " + k.Operation.GetOutcome()
+		}
+	case *rkcyv1.PlatformRecord_Fence:
+		e.What, e.Text = "fence", fmt.Sprintf("%d edges, by %s", len(k.Fence.GetEdges()), k.Fence.GetAuthor())
+	case *rkcyv1.PlatformRecord_Snapshot:
+		e.What, e.Text = "snapshot", "all that counts is repeated"
+	default:
+		e.What, e.Text = "undecodable", "a platform record of a kind that is not known here"
+	}
+	d.expand(e, m, nil)
 }
 
 func (d *Decoder) unmarshal(e *Event, value []byte, m proto.Message) bool {
