@@ -90,7 +90,7 @@ func (p *Processor) Read(ctx context.Context, r Read) ([]Found, error) {
 		return nil, txn.Errorf(txn.CodeInvalidArgument, "a read of %d keys; it is 1 to %d", len(r.Keys), MaxReadKeys)
 	case len(r.After) > MaxSession:
 		return nil, txn.Errorf(txn.CodeInvalidArgument, "a session of %d transactions; at most %d are allowed", len(r.After), MaxSession)
-	case !p.serves(r.Concern):
+	case !p.Serves(r.Concern):
 		return nil, txn.Errorf(txn.CodeUnimplemented, "no Concern %q is served here", r.Concern)
 	}
 	found := make([]Found, len(r.Keys))
@@ -125,7 +125,8 @@ func (p *Processor) Read(ctx context.Context, r Read) ([]Found, error) {
 	return found, nil
 }
 
-func (p *Processor) serves(concern string) bool {
+// Serves reports whether the processor serves a Concern, be it its owner or not.
+func (p *Processor) Serves(concern string) bool {
 	return slices.ContainsFunc(p.cfg.Concerns, func(s Served) bool { return s.Definition.Name == concern })
 }
 

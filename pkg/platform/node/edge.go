@@ -40,7 +40,8 @@ func (n *Node) newEdge() (*edge.Server, error) {
 		DefaultTimeout: time.Duration(e.DefaultTimeout),
 		Logger:         n.cfg.Logger,
 		TracerProvider: n.cfg.TracerProvider, MeterProvider: n.cfg.MeterProvider,
-	}, append(n.cfg.Application.Services(edge.Runner{Runner: &n.runner}), n.transactions.service(), n.platform.service())...)
+	}, append(n.cfg.Application.Services(edge.Runner{Runner: &n.runner}), n.transactions.service(), n.platform.service(),
+		newReads(n.cfg.Application, &n.runner, &n.processors).service())...)
 }
 
 // runEdge serves until ctx ends and what was accepted is finished. The client

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/rocketcycle/rocketcycle/internal/suggest"
@@ -197,6 +199,11 @@ func addMethod(root *cobra.Command, cfg Config, opts *options, m protoreflect.Me
 	if e := cfg.Examples[string(m.Name())]; e != "" {
 		cmd.Example = fmt.Sprintf("  %s %s %s %s", cfg.App, cfg.Use, strings.TrimSpace(verb+" "+object), e)
 	}
+	var reading *readFlags
+	if cfg.batch && verb == "read" && object != "" {
+		reading = &readFlags{}
+		reading.add(cmd)
+	}
 	cmd.Args = cobra.ArbitraryArgs
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 		return complete(m.Input(), args, word)
@@ -220,6 +227,19 @@ func addMethod(root *cobra.Command, cfg Config, opts *options, m protoreflect.Me
 		if cfg.Explain {
 			ctx = metadata.AppendToOutgoingContext(ctx, "rkcy-explain", "true")
 		}
+		if reading != nil {
+			own, err := reading.wanted()
+			if err != nil {
+				return err
+			}
+			if own {
+				instance, err := reading.read(ctx, target, object, request, opts, cfg)
+				if err != nil {
+					return err
+				}
+				return show(cmd.OutOrStdout(), instance, opts)
+			}
+		}
 		answer, err := call(ctx, target, m, request, opts, cfg)
 		if plan, ok := planOf(err); ok {
 			_, err := fmt.Fprint(cmd.OutOrStdout(), plan)
@@ -228,15 +248,20 @@ func addMethod(root *cobra.Command, cfg Config, opts *options, m protoreflect.Me
 		if err != nil {
 			return err
 		}
-		write := writeText
-		if opts.json {
-			write = writeJSON
-		}
-		if err := write(cmd.OutOrStdout(), answer); err != nil {
-			return &ExitError{Code: ExitOther, Err: err}
-		}
-		return nil
+		return show(cmd.OutOrStdout(), answer, opts)
 	}
+}
+
+// show writes an answer.
+func show(out io.Writer, answer proto.Message, opts *options) error {
+	write := writeText
+	if opts.json {
+		write = writeJSON
+	}
+	if err := write(out, answer); err != nil {
+		return &ExitError{Code: ExitOther, Err: err}
+	}
+	return nil
 }
 
 // positional makes an argument that is not field=value one of the given field.
