@@ -27,6 +27,9 @@ func newPlatform(app node.Application) *cobra.Command {
 		RunE:  edgecmd.Group,
 	}
 	cmd.AddCommand(newPlatformUpdate(app), newPlatformShow(app), newPlatformDiff(app), newPlatformHistory(app), newPlatformRollback(app))
+	if len(app.Concerns) > 0 { // else nobody here knows what tables there are
+		cmd.AddCommand(newPlatformReplace(app))
+	}
 	return cmd
 }
 
