@@ -237,3 +237,101 @@ func TestAcknowledgementsAndFence(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Transactions are cancelled in bulk by a filter; what does not match goes on. A dry
+// run changes nothing, and what was done is in the audit log.
+func TestBulkCancel(t *testing.T) {
+	w := newWorld(t)
+	p := w.start(node.AllRoles())
+	w.cast(p)
+	o, ctx := p.operator(t), t.Context()
+	later := func(id string) string {
+		b := txn.New()
+		txn.Add(b, rpgv1.CharacterFund(id, &rpgv1.Funds{Currency: &rpgv1.Currency{Gold: 50}}))
+		b.NotBefore(time.Now().Add(2 * time.Minute))
+		wait, cancel := context.WithTimeout(ctx, 5*time.Minute)
+		defer cancel()
+		id1, err := w.client.Submit(wait, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id1.String()
+	}
+	first, second := later("c1"), later("c1")
+	other := later("c2")
+	filter := &adminv1.ListTransactionsRequest{Concern: "character", Key: "c1", States: []string{"timed"}}
+	eventually(t, "they wait", func() bool {
+		all, err := o.ListTransactions(ctx, &adminv1.ListTransactionsRequest{PageSize: 2})
+		return err == nil && all.GetTotal() == 3 && len(all.GetTransactions()) == 2 && all.GetNextPageToken() != ""
+	})
+	ids := func(r *adminv1.BulkResponse) []string {
+		var out []string
+		for _, i := range r.GetItems() {
+			out = append(out, i.GetTxnId())
+		}
+		slices.Sort(out)
+		return out
+	}
+	want := []string{first, second}
+	slices.Sort(want)
+	dry, err := o.CancelTransactions(ctx, &adminv1.BulkRequest{Filter: filter, DryRun: true})
+	if err != nil || !slices.Equal(ids(dry), want) || dry.GetAuditId() != "" || dry.GetItems()[0].GetState() != adminv1.TransactionStatus_STATE_DELAYED {
+		t.Fatalf("dry run: %v %v", dry, err)
+	}
+	_, err = o.CancelTransactions(ctx, &adminv1.BulkRequest{Filter: filter})
+	wantCode(t, err, codes.InvalidArgument)
+	_, err = o.CancelTransactions(ctx, &adminv1.BulkRequest{Filter: &adminv1.ListTransactionsRequest{States: []string{"lost"}}, Reason: "x"})
+	wantCode(t, err, codes.InvalidArgument)
+	if s, err := p.txns.GetTransaction(ctx, &adminv1.GetTransactionRequest{Id: first}); err != nil || s.GetState() != adminv1.TransactionStatus_STATE_DELAYED {
+		t.Errorf("after a dry run and refusals: %v %v", s, err)
+	}
+	done, err := o.CancelTransactions(ctx, &adminv1.BulkRequest{Filter: filter, Reason: "wrong amount"})
+	if err != nil || !slices.Equal(ids(done), want) || done.GetAuditId() == "" {
+		t.Fatalf("%v %v", done, err)
+	}
+	for _, i := range done.GetItems() {
+		if i.GetState() != adminv1.TransactionStatus_STATE_REFUSED || i.GetError() != nil {
+			t.Errorf("%v", i)
+		}
+	}
+	if s, err := p.txns.GetTransaction(ctx, &adminv1.GetTransactionRequest{Id: other}); err != nil || s.GetState() != adminv1.TransactionStatus_STATE_DELAYED {
+		t.Errorf("the other: %v %v", s, err)
+	}
+	w.wantGold(p, 100, 100)
+	audit, err := o.ListAudit(ctx, &adminv1.ListAuditRequest{PageSize: 1})
+	if err != nil || len(audit.GetEntries()) != 1 || audit.GetNextPageToken() == "" {
+		t.Fatalf("%v %v", audit, err)
+	}
+	if e := audit.GetEntries()[0]; e.GetId() != done.GetAuditId() || e.GetOutcome() != "2 done, 0 failed" || e.GetReason() != "wrong amount" || e.GetAuthor() == "" {
+		t.Errorf("%v", e)
+	}
+
+	// The live view, over HTTP, too.
+	records, err := o.WatchRecords(ctx, &adminv1.WatchRecordsRequest{TxnId: first, Once: true, Details: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var what []string
+	for {
+		r, err := records.Recv()
+		if err != nil {
+			break
+		}
+		what = append(what, r.GetWhat())
+	}
+	for _, w := range []string{"visit", "timed", "cancel", "refusal"} {
+		if !slices.Contains(what, w) {
+			t.Errorf("no %s among %q", w, what)
+		}
+	}
+	for path, want := range map[string]int{
+		"/v1/platform": 200, "/v1/platform/status": 200, "/v1/platform/transactions?states=timed": 200, "/v1/platform/transactions?states=lost": 400,
+		"/v1/platform/errors": 200, "/v1/platform/errors/character/7": 404, "/v1/platform/versions:diff": 200, "/v1/platform?version=9": 404,
+		"/v1/platform/instances/character/c1": 200, "/v1/platform/instances/character/nobody": 404, "/v1/platform/audit?page_size=-1": 400,
+		"/v1/platform/instances/character/c1/history": 200,
+	} {
+		if code, body := p.ask(t, "GET", path); code != want {
+			t.Errorf("%s: %d, want %d: %v", path, code, want, body)
+		}
+	}
+}
