@@ -158,8 +158,8 @@ func (s *sim) interfere() {
 // tellAll appends a record to every process partition.
 func (s *sim) tellAll(r *rkcyv1.ProcessRecord) {
 	for _, c := range simConcerns {
-		for p := range s.partitions {
-			s.append([]stream.Record{{Topic: processTopic(c), Partition: p, Value: s.marshal(r)}})
+		for p := range s.count(c) {
+			s.append([]stream.Record{{Topic: s.topic(c), Partition: p, Value: s.marshal(r)}})
 		}
 	}
 }

@@ -151,6 +151,8 @@ type sim struct {
 	retried   map[txn.ID]int
 	// plain leaves out sagas, keys, cancels, and what waits for a time.
 	plain bool
+	// moving: numbers of partitions change; see sim_repartition_test.go.
+	moving simMoving
 	// table: a test that drives engines by hand.
 	table bool
 
@@ -321,6 +323,9 @@ func (s *sim) Route(concern, key string) (string, int32, error) {
 	if concern == s.noRoute {
 		return "", 0, txn.Errorf(txn.CodeUnimplemented, "there is no Concern %s", concern)
 	}
+	if s.moving.on {
+		return s.topic(concern), stream.PartitionFor([]byte(key), s.count(concern)), nil
+	}
 	return processTopic(concern), int32(key[len(key)-1]-'0') % s.partitions, nil
 }
 
@@ -330,7 +335,7 @@ func (s *sim) newEngine() *engine {
 		overlay = int64(s.rng.IntN(6000))
 	}
 	return newEngine(engineConfig{
-		served: s.served, responseTopic: "response", router: s, cacheBytes: int64(s.rng.IntN(4000)), overlayBytes: overlay,
+		served: s.served, retired: s.moving.retired, responseTopic: "response", router: s, cacheBytes: int64(s.rng.IntN(4000)), overlayBytes: overlay,
 		stateRecords: s.stateRecords, logger: slog.New(slog.DiscardHandler), holdsOff: s.holdsOff,
 		claimWindowMs: s.claimWindow.Milliseconds(),
 	})
@@ -361,6 +366,7 @@ func (s *sim) append(records []stream.Record) map[stream.TopicPartition]int64 {
 			s.respond(r.Value)
 		}
 		if concern, ok := strings.CutPrefix(r.Topic, "storage."); ok {
+			concern, _, _ = strings.Cut(concern, ".")
 			s.remember(concern, r)
 		}
 	}
@@ -469,11 +475,12 @@ func (s *sim) rebalance(all bool) {
 	s.generation++
 	s.deal = map[*simWorker][]stream.TopicPartition{}
 	for _, c := range simConcerns {
-		for p := range s.partitions {
+		for p := range s.count(c) {
 			w := s.workers[s.rng.IntN(len(s.workers))]
-			s.deal[w] = append(s.deal[w], stream.TopicPartition{Topic: processTopic(c), Partition: p})
+			s.deal[w] = append(s.deal[w], stream.TopicPartition{Topic: s.topic(c), Partition: p})
 		}
 	}
+	s.dealRetired()
 	for _, w := range s.workers {
 		if all || w.engine == nil || s.rng.IntN(4) > 0 {
 			s.join(w)
@@ -541,6 +548,10 @@ func (s *sim) adopt(w *simWorker, calm bool) {
 func (s *sim) readPartition(r *simRestore) {
 	c := s.served[r.tp.Topic]
 	r.next = s.committed[r.tp]
+	if c.retired != nil {
+		r.restorer = newRestorer(newPartition(r.tp, c, 0), 0)
+		return
+	}
 	storage := stream.TopicPartition{Topic: c.topics.Storage, Partition: r.tp.Partition}
 	stateTP := stream.TopicPartition{Topic: c.topics.State, Partition: r.tp.Partition}
 	r.restorer = newRestorer(newPartition(r.tp, c, windowOffsets), s.watermarks[storage])
@@ -714,8 +725,8 @@ func (s *sim) land(w *simWorker, calm bool) (lost bool) {
 
 // duplicate delivers a visit or marker a second time.
 func (s *sim) duplicate() {
-	c, p := simConcerns[s.rng.IntN(2)], int32(s.rng.IntN(int(s.partitions)))
-	tp := stream.TopicPartition{Topic: processTopic(c), Partition: p}
+	c := simConcerns[s.rng.IntN(2)]
+	tp := stream.TopicPartition{Topic: s.topic(c), Partition: int32(s.rng.IntN(int(s.count(c))))}
 	if records := s.read(tp, max(0, s.end(tp)-int64(s.reach))); len(records) > 0 {
 		s.append([]stream.Record{records[s.rng.IntN(len(records))]})
 	}
@@ -724,8 +735,9 @@ func (s *sim) duplicate() {
 // persist is the storage worker: it moves a watermark by a few records.
 func (s *sim) persist(all bool) {
 	for _, c := range simConcerns {
-		for p := range s.partitions {
-			tp := stream.TopicPartition{Topic: "storage." + c, Partition: p}
+		storage, last := s.persisting(c)
+		for p := range s.countOf(storage, c) {
+			tp := stream.TopicPartition{Topic: storage, Partition: p}
 			records := s.read(tp, s.watermarks[tp])
 			if !all && len(records) > 0 {
 				records = records[:s.rng.IntN(len(records)+1)]
@@ -736,14 +748,17 @@ func (s *sim) persist(all bool) {
 				at := c + "/" + change.GetKey()
 				got, before := change.GetAfter().GetVersion(), s.database[at].GetVersion()
 				again := got == 1 && s.txns[txn.ID(change.GetTxnId())].uses(txn.CommandDelete)
-				if got != 0 && got != before+1 && !again {
+				if got != 0 && got != before+1 && !again && r.Offset >= s.moving.copied[tp] {
 					s.fail("%s: version %d follows %d", at, got, before)
 				}
 				s.database[at] = change.GetAfter()
 				s.watermarks[tp] = r.Offset + 1
 			}
 			for _, w := range s.workers {
-				w.engine.advance(stream.TopicPartition{Topic: processTopic(c), Partition: p}, s.watermarks[tp])
+				if !last {
+					break
+				}
+				w.engine.advance(stream.TopicPartition{Topic: s.topic(c), Partition: p}, s.watermarks[tp])
 			}
 		}
 	}
@@ -762,6 +777,8 @@ func (s *sim) run(events int) {
 			s.batch(w, false)
 		case n < 95:
 			s.persist(false)
+		case n == 95 && s.moving.on:
+			s.repartition()
 		case n < 98:
 			s.duplicate()
 			s.interfere()
@@ -789,7 +806,9 @@ func (s *sim) run(events int) {
 	}
 	s.now = s.now.Add(48 * time.Hour) // cancels and keys are forgotten
 	s.rest()
-	s.persist(true)
+	for range 1 + len(s.moving.retired) {
+		s.persist(true)
+	}
 }
 
 // rest lets all workers go on until nothing moves and nothing waits for its

@@ -133,7 +133,7 @@ func sendFenced(ctx context.Context, log stream.Config, names Names, value []byt
 const ActionRepartition = "repartition"
 
 // RepartitionLease is how long processors wait for whoever announced.
-const RepartitionLease = 30 * time.Second
+const RepartitionLease = 20 * time.Second
 
 // Announce appends an operation to the platform topic.
 func Announce(ctx context.Context, log stream.Config, names Names, op *rkcyv1.Operation) error {

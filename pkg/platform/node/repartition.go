@@ -22,7 +22,7 @@ import (
 )
 
 // repartitionTimeout bounds the Kafka transaction that is the switch.
-const repartitionTimeout = time.Minute
+const repartitionTimeout = 20 * time.Second
 
 // Repartitioned tells of a change of numbers of partitions that was made.
 type Repartitioned struct {
