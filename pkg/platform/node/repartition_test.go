@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -132,7 +133,11 @@ func (b *bank) check(t *testing.T, dsn string) {
 	eventually(t, "the database has what the platform has", func() bool {
 		for i := range have {
 			var row string
-			if err := conn.QueryRow(t.Context(), `SELECT row_to_json(t)::text FROM "character" t WHERE id = $1`, b.id(i)).Scan(&row); err != nil {
+			err := conn.QueryRow(t.Context(), `SELECT row_to_json(t)::text FROM "character" t WHERE id = $1`, b.id(i)).Scan(&row)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return false
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 			if !strings.Contains(strings.ReplaceAll(row, " ", ""), fmt.Sprintf(`"gold":%d`, have[i])) &&
