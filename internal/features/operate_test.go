@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
@@ -103,7 +104,9 @@ func TestPauseOfAConcern(t *testing.T) {
 	}
 	// What is accepted meanwhile waits.
 	done := make(chan error, 1)
-	go func() { _, err := p.FundCharacter(ctx, fund(1000)); done <- err }()
+	long, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	go func() { _, err := p.FundCharacter(long, fund(1000)); done <- err }()
 	if _, err := o.Resume(ctx, &adminv1.PauseRequest{Scope: onConcern("character"), Reason: "mended"}); err != nil {
 		t.Fatal(err)
 	}
@@ -195,11 +198,11 @@ func TestAcknowledgementsAndFence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		status, err := p.txns.WaitTransaction(ctx, &adminv1.WaitTransactionRequest{Id: id.String()})
+		out, err := p.txns.WaitTransaction(ctx, &adminv1.WaitTransactionRequest{Id: id.String()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return status
+		return out
 	}
 	if s := submit(); s.GetState() != adminv1.TransactionStatus_STATE_COMMITTED {
 		t.Fatalf("before: %v", s)
@@ -334,4 +337,107 @@ func TestBulkCancel(t *testing.T) {
 			t.Errorf("%s: %d, want %d: %v", path, code, want, body)
 		}
 	}
+}
+
+// An edge takes transactions on a paused Concern until half of what may be in flight
+// is taken; then it says why it does not. The other half is left for others, and what
+// was taken in is done later.
+func TestPausedConcernAtTheEdge(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Edge.MaxInFlight = 8
+	p := w.start(node.AllRoles())
+	w.cast(p)
+	o, ctx := p.operator(t), t.Context()
+	if _, err := o.Pause(ctx, &adminv1.PauseRequest{Scope: onConcern("character"), Reason: "bad release"}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "paused", func() bool {
+		short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		_, err := p.ReadCharacter(short, &rpgv1.ReadCharacterRequest{Id: "c1"})
+		return err != nil
+	})
+	const waiting = 4
+	long, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	done := make(chan error, waiting)
+	for range waiting {
+		go func() {
+			for {
+				// One that was refused, since a probe had taken its place, tries again.
+				if _, err := p.FundCharacter(long, fund(10)); status.Code(err) != codes.Unavailable {
+					done <- err
+					return
+				}
+			}
+		}()
+	}
+	eventually(t, "refused with the reason", func() bool {
+		short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		_, err := p.ReadCharacter(short, &rpgv1.ReadCharacterRequest{Id: "c1"})
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "bad release") && strings.Contains(err.Error(), "nothing was submitted")
+	})
+	if _, err := p.ReadPlayer(ctx, &rpgv1.ReadPlayerRequest{Id: "p"}); err != nil {
+		t.Errorf("another Concern: %v", err)
+	}
+	if _, err := o.Resume(ctx, &adminv1.PauseRequest{Scope: onConcern("character"), Reason: "mended"}); err != nil {
+		t.Fatal(err)
+	}
+	for range waiting {
+		if err := <-done; err != nil {
+			t.Errorf("what was taken in: %v", err)
+		}
+	}
+	w.wantGold(p, 140, 100)
+}
+
+// Quarantined records can be listed, read, and deleted before their time; records of
+// other topics cannot.
+func TestPurgeOfErrors(t *testing.T) {
+	w := newWorld(t)
+	p := w.start(node.AllRoles())
+	w.cast(p)
+	o, ctx := p.operator(t), t.Context()
+	producer, err := stream.NewProducer(w.stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	if err := producer.Send(ctx, w.cfg.Names().ProcessTopic("player"), 0, []byte("k"), []byte("\xff\xffrubbish")); err != nil {
+		t.Fatal(err)
+	}
+	var list *adminv1.ListErrorsResponse
+	eventually(t, "quarantined", func() bool {
+		var err error
+		list, err = o.ListErrors(ctx, &adminv1.ListErrorsRequest{Concern: "player"})
+		return err == nil && len(list.GetErrors()) == 1
+	})
+	e := list.GetErrors()[0]
+	if e.GetSourceTopic() != w.cfg.Names().ProcessTopic("player") || e.GetReason() == "" || e.GetConcern() != "player" {
+		t.Errorf("%v", e)
+	}
+	one, err := o.GetError(ctx, &adminv1.GetErrorRequest{Concern: "player", Offset: e.GetOffset()})
+	if err != nil || one.GetRecord() == nil {
+		t.Errorf("%v %v", one, err)
+	}
+	_, err = o.Purge(ctx, &adminv1.PurgeRequest{Kinds: []string{"process"}, OlderThanMs: 1, Reason: "x"})
+	wantCode(t, err, codes.FailedPrecondition)
+	_, err = o.Purge(ctx, &adminv1.PurgeRequest{Kinds: []string{"state"}, Reason: "x"})
+	wantCode(t, err, codes.InvalidArgument)
+	_, err = o.Purge(ctx, &adminv1.PurgeRequest{Kinds: []string{"error"}, OlderThanMs: 1})
+	wantCode(t, err, codes.InvalidArgument)
+	dry, err := o.Purge(ctx, &adminv1.PurgeRequest{Kinds: []string{"error"}, OlderThanMs: 1, DryRun: true})
+	if err != nil || len(dry.GetPartitions()) != 1 {
+		t.Fatalf("dry run: %v %v", dry, err)
+	}
+	if _, err := o.GetError(ctx, &adminv1.GetErrorRequest{Concern: "player", Offset: e.GetOffset()}); err != nil {
+		t.Errorf("after a dry run: %v", err)
+	}
+	if _, err := o.Purge(ctx, &adminv1.PurgeRequest{Kinds: []string{"error"}, OlderThanMs: 1, Reason: "looked at"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = o.GetError(ctx, &adminv1.GetErrorRequest{Concern: "player", Offset: e.GetOffset()})
+	wantCode(t, err, codes.NotFound)
+	w.wantGold(p, 100, 100)
 }
