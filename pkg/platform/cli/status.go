@@ -93,6 +93,9 @@ func printStatus(w io.Writer, s *inspect.PlatformStatus) {
 	for _, t := range s.Storage {
 		p("%s\t%s\t%s\t%v", t.Target, t.Concern, counted(t.Behind, t.Exact), t.Members)
 	}
+	if o := s.Oldest; o != nil {
+		p("oldest open transaction: %s, %s, %s old, on %s[%d] %q", o.TxnID, o.State, age(o.Submitted), o.Concern, o.Partition, o.Key)
+	}
 	for _, paused := range s.Paused {
 		p("paused: %s", inspect.Printable(paused))
 	}

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/rocketcycle/rocketcycle/pkg/platform/inspect"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
@@ -22,6 +23,9 @@ const (
 	DefaultBulk = 1000
 	MaxBulk     = 10_000
 )
+
+// itemTimeout is how long one transaction may take to end.
+const itemTimeout = 10 * time.Second
 
 // Item is what has become of a transaction; with a dry run, what it is.
 type Item struct {
@@ -110,6 +114,10 @@ func (c *Control) one(ctx context.Context, id string, do act) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// One that does not end, in a partition that is paused say, does not hold up
+	// the others: it was asked, and is told as what it is then.
+	ctx, cancel := context.WithTimeout(ctx, itemTimeout)
+	defer cancel()
 	status, err := do(c.inspector, ctx, parsed)
 	if err != nil {
 		return "", err

@@ -24,6 +24,9 @@ type PlatformStatus struct {
 	Members  []Member        `json:"members"`
 	Concerns []ConcernStatus `json:"concerns"`
 	Storage  []StorageStatus `json:"storage"`
+	// Oldest is the transaction that has held or waited for longest, and not for a
+	// time; nil if there is none.
+	Oldest *Waiting `json:"oldest,omitempty"`
 	// Paused is what is paused, by whom, and why, in words.
 	Paused []string `json:"paused"`
 	// Problems are what somebody should look at, in words.
@@ -193,8 +196,22 @@ func (i *Inspector) Platform(ctx context.Context, targets []string) (*PlatformSt
 			}
 		}
 	}
+	if len(s.Problems) == 0 { // else some topic may not be there
+		if s.Oldest, err = i.oldest(ctx); err != nil {
+			return nil, err
+		}
+	}
 	s.Problems = slices.Clip(append([]string{}, s.Problems...))
 	return s, nil
+}
+
+// oldest returns the oldest transaction that holds or waits, and not for a time.
+func (i *Inspector) oldest(ctx context.Context) (*Waiting, error) {
+	found, err := i.Waiting(ctx, nil, WaitingFilter{States: []string{StateHolds, StateParked, StateRestarts, StateStuck}})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return slices.MinFunc(found, func(a, b *Waiting) int { return a.Submitted.Compare(b.Submitted) }), nil
 }
 
 func (l *looker) concern(ctx context.Context, s *PlatformStatus, name string, owners map[stream.TopicPartition]string) error {
