@@ -118,13 +118,23 @@ func (r *repartition) run(ctx context.Context) (_ *Repartitioned, err error) {
 // prepare makes the topics, and makes sure that nobody else publishes.
 func (r *repartition) prepare(ctx context.Context) error {
 	var specs []stream.TopicSpec
+	settings := map[string]map[string]string{}
 	for _, a := range r.update.Actions {
-		if a.Kind == platform.ActionCreateTopic {
+		switch a.Kind {
+		case platform.ActionCreateTopic:
 			specs = append(specs, a.Topic)
+		case platform.ActionAlterTopic:
+			settings[a.Topic.Name] = a.Topic.Config
+		case platform.ActionPublish:
 		}
 	}
 	if _, err := r.admin.EnsureTopics(ctx, specs); err != nil {
 		return txn.Errorf(txn.CodeUnavailable, "%w", err)
+	}
+	if len(settings) > 0 {
+		if err := r.admin.AlterTopics(ctx, settings); err != nil {
+			return txn.Errorf(txn.CodeUnavailable, "%w", err)
+		}
 	}
 	info, err := r.admin.DescribeGroups(ctx, []string{r.old.ProcessGroup()})
 	if err != nil {
@@ -204,6 +214,9 @@ func (r *repartition) move(ctx context.Context) (*Repartitioned, error) {
 	version := &rkcyv1.PlatformVersion{
 		Version: r.update.Current.GetVersion() + 1, Config: proto.CloneOf(r.update.Wanted), TimeMs: time.Now().UnixMilli(), Author: r.author,
 		Reason: fmt.Sprint(r.update.Repartitions()),
+	}
+	if why := r.update.Reason; why != "" {
+		version.Reason = why + ": " + version.GetReason()
 	}
 	done := &Repartitioned{Version: version, Moved: map[string]concern.Moved{}}
 	var records []stream.Record

@@ -28,21 +28,24 @@ func TestRepartitionPause(t *testing.T) {
 	if _, err := w.repartition(t, t.Context(), 4); err != nil { // a world begins with two
 		t.Fatal(err)
 	}
-	for i := range 200 {
-		if _, err := c.CreatePlayer(t.Context(), &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: fmt.Sprint("p", i), Username: fmt.Sprint("player", i)}}); err != nil {
-			t.Fatal(err)
-		}
-	}
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range 256 {
 		wg.Go(func() {
-			for i := next.Add(1); i <= int64(*repartitionInstances); i = next.Add(1) {
-				if _, err := c.CreateCharacter(t.Context(), &rpgv1.CreateCharacterRequest{Character: &rpgv1.Character{
-					Id: fmt.Sprint("c", i), PlayerId: fmt.Sprint("p", i%200), Fullname: "x", Currency: &rpgv1.Currency{Gold: startGold},
-				}}); err != nil {
-					t.Error(err)
-					return
+			for from := next.Add(10) - 9; from <= int64(*repartitionInstances); from = next.Add(10) - 9 {
+				for i := from; i < from+10; i++ {
+					if i%10 == 1 { // ten characters a player
+						if _, err := c.CreatePlayer(t.Context(), &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: fmt.Sprint("p", (i-1)/10), Username: fmt.Sprint("player", i)}}); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+					if _, err := c.CreateCharacter(t.Context(), &rpgv1.CreateCharacterRequest{Character: &rpgv1.Character{
+						Id: fmt.Sprint("c", i), PlayerId: fmt.Sprint("p", (i-1)/10), Fullname: "x", Currency: &rpgv1.Currency{Gold: startGold},
+					}}); err != nil {
+						t.Error(err)
+						return
+					}
 				}
 			}
 		})

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc/codes"
@@ -17,6 +19,7 @@ import (
 	rpgv1 "github.com/rocketcycle/rocketcycle/examples/rpg/proto/rpg/v1"
 	"github.com/rocketcycle/rocketcycle/pkg/platform"
 	"github.com/rocketcycle/rocketcycle/pkg/platform/node"
+	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	"github.com/rocketcycle/rocketcycle/pkg/txn"
 )
 
@@ -184,6 +187,40 @@ func TestRepartition(t *testing.T) {
 			t.Errorf("Concern %s has generation %d, %d partitions, %d former generations", c.GetName(), c.GetGeneration(), c.GetPartitions(), len(c.GetRetired()))
 		}
 	}
+
+	// The old topics go, but not at once; changes are kept for ever.
+	admin, err := stream.NewAdmin(w.stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	old := map[string]bool{"process.0001": false, "process.0002": false, "state.0001": false, "state.0002": false, "storage.0001": true, "storage.0002": true, "process.0003": true}
+	exist := func(after time.Duration, targets ...string) map[string]bool {
+		t.Helper()
+		if err := n.RemoveRetired(t.Context(), admin, version.GetConfig(), targets, time.Now().Add(after)); err != nil {
+			t.Fatal(err)
+		}
+		topics, err := admin.Topics(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		have := map[string]bool{}
+		for name := range old {
+			_, have[name] = topics["rkcy."+w.cfg.Name+".test.character."+name]
+		}
+		return have
+	}
+	for name, there := range exist(time.Minute, "main") {
+		if !there {
+			t.Errorf("%s was removed too early", name)
+		}
+	}
+	for name, there := range exist(2*time.Hour, "main", "other") {
+		if !there {
+			t.Errorf("%s was removed, but a target has not passed it", name)
+		}
+	}
+	eventually(t, "the old topics are removed", func() bool { return maps.Equal(exist(2*time.Hour, "main"), old) })
 }
 
 // Nobody changes partitions by the way.
