@@ -43,6 +43,9 @@ func TestRepeats(t *testing.T) {
 	wantCode(t, err, codes.InvalidArgument)
 	_, err = two.DeleteCharacter(keyed(t.Context(), "order-1"), &rpgv1.DeleteCharacterRequest{Id: "c1"})
 	wantCode(t, err, codes.InvalidArgument)
+	// A key has one home, whichever Concern a request begins in.
+	_, err = two.CreatePlayer(keyed(t.Context(), "order-1"), &rpgv1.CreatePlayerRequest{Player: &rpgv1.Player{Id: "q", Username: "other"}})
+	wantCode(t, err, codes.InvalidArgument)
 
 	// A refusal is an outcome, too.
 	for range 2 {

@@ -197,11 +197,11 @@ func (e *engine) decode(r stream.Record) *input {
 // instance's: an instance has one owner.
 func (e *engine) checkPlace(p *partition, v *rkcyv1.Visit) error {
 	concern, key := txn.Instance(v)
+	if v.GetClaim() {
+		concern, key = e.cfg.router.IdempotencyHome(), txn.HomeKey(v.GetTxn().GetIdempotency().GetKey())
+	}
 	if concern != p.concern.commands.def.Name {
 		return fmt.Errorf("a visit to %s %q on a topic of %s", concern, key, p.concern.commands.def.Name)
-	}
-	if v.GetClaim() {
-		key = txn.HomeKey(v.GetTxn().GetIdempotency().GetKey())
 	}
 	topic, partition, err := e.cfg.router.Route(concern, key)
 	if err == nil && topic == p.tp.Topic && partition != p.tp.Partition {

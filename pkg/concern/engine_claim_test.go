@@ -459,7 +459,7 @@ func TestKeyedReadDoesNotOvertakeAMarker(t *testing.T) {
 		x := newTable(t)
 		w := x.engines["beta"]
 		home := stream.TopicPartition{Topic: processTopic("beta"), Partition: 1}
-		x.partitions = 2
+		x.partitions, x.home = 2, 1
 		w.owns = append(w.owns, home)
 		x.takeOver("beta")
 		x.send(time.Hour, "beta/k0 Look")
@@ -487,4 +487,39 @@ func TestKeyedReadDoesNotOvertakeAMarker(t *testing.T) {
 		}
 		x.wantPaths(before, 1, "beta/k0")
 	}
+}
+
+// A key has one home, whichever Concern a request begins in: it cannot be used
+// for two requests, and a claim that comes elsewhere is not taken.
+func TestOneKeyInTwoConcerns(t *testing.T) {
+	for _, takeOver := range []bool{false, true} {
+		x := newTable(t)
+		first := x.submitAs(keyed, "beta/k0 Append")
+		x.restAll()
+		if takeOver {
+			x.takeOver("alpha")
+			x.takeOver("beta")
+		}
+		other := keyed
+		other.print = "b"
+		stranger := x.submitAs(other, "alpha/k0 Append")
+		repeat := x.submitAs(keyed, "beta/k0 Append")
+		x.restAll()
+		wantCode(t, first, 0)
+		wantCode(t, stranger, txn.CodeInvalidArgument)
+		wantRepeat(t, repeat, first)
+		x.wantPaths(first, 1, "beta/k0")
+		x.wantPaths(stranger, 0, "alpha/k0")
+		x.wantEntries(1)
+	}
+
+	x := newTable(t)
+	s := x.submitAs(keyed, "beta/k0 Append")
+	claim := x.read(stream.TopicPartition{Topic: processTopic("alpha")}, 0)
+	claim[0].Topic = processTopic("beta")
+	x.hide("alpha")
+	x.show(claim)
+	x.restAll()
+	wantCode(t, s, txn.CodeInternal)
+	x.wantPaths(s, 0, "beta/k0")
 }

@@ -120,8 +120,7 @@ func (x *table) submitAs(r request, steps ...string) *simTxn {
 	x.txns[s.id] = s
 	v := &rkcyv1.Visit{Txn: t, Attempt: 1}
 	if r.key != "" {
-		concern, _ := txn.Instance(v)
-		topic, partition, _ := x.Route(concern, txn.HomeKey(r.key))
+		topic, partition, _ := x.Route(x.IdempotencyHome(), txn.HomeKey(r.key))
 		t.Idempotency = &rkcyv1.Idempotency{
 			Key: r.key, Fingerprint: []byte(r.print), Home: &rkcyv1.Participant{Topic: topic, Partition: partition},
 		}
@@ -134,7 +133,7 @@ func (x *table) submitAs(r request, steps ...string) *simTxn {
 func (x *table) deliver(v *rkcyv1.Visit) {
 	concern, key := txn.Instance(v)
 	if v.GetClaim() {
-		key = txn.HomeKey(v.GetTxn().GetIdempotency().GetKey())
+		concern, key = x.IdempotencyHome(), txn.HomeKey(v.GetTxn().GetIdempotency().GetKey())
 	}
 	topic, partition, _ := x.Route(concern, key)
 	x.append([]stream.Record{{Topic: topic, Partition: partition, Key: []byte(key), Value: x.marshal(
@@ -688,6 +687,8 @@ type fixedRoute struct{}
 func (fixedRoute) Route(concern, _ string) (string, int32, error) {
 	return processTopic(concern), 0, nil
 }
+
+func (fixedRoute) IdempotencyHome() string { return "alpha" }
 
 // hide takes what an engine has not read yet out of its log, show puts records
 // at the log's end.

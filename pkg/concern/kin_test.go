@@ -143,6 +143,9 @@ func (k *kin) Route(concern, _ string) (string, int32, error) {
 	return "process." + concern, 0, nil
 }
 
+// IdempotencyHome implements txn.Router.
+func (k *kin) IdempotencyHome() string { return kinConcerns[0] }
+
 func tpOfTopic(topic string) stream.TopicPartition { return stream.TopicPartition{Topic: topic} }
 
 // takeOver throws engines away and makes them anew from the log.

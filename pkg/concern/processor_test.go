@@ -30,6 +30,8 @@ func (r *rig) Route(concern, key string) (string, int32, error) {
 	return r.prefix + "." + concern + ".process", stream.PartitionFor([]byte(key), r.partitions), nil
 }
 
+func (r *rig) IdempotencyHome() string { return "list" }
+
 // emptyDatabase has nothing, so all that is created stays in the overlay.
 type emptyDatabase struct{}
 

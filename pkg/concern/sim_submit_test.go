@@ -123,7 +123,7 @@ func (s *sim) send(x *simTxn) {
 	concern, key := txn.Instance(first)
 	if x.key != "" {
 		s.keyed = append(s.keyed, x)
-		first.Claim, key = true, txn.HomeKey(x.key)
+		first.Claim, concern, key = true, s.IdempotencyHome(), txn.HomeKey(x.key)
 	}
 	topic, partition, _ := s.Route(concern, key)
 	if x.key != "" {

@@ -107,6 +107,7 @@ type sim struct {
 	verbose                          bool
 
 	partitions int32
+	home       int // index of the Concern that remembers idempotency keys
 	keys       int
 	log        map[stream.TopicPartition][]stream.Record
 	start      map[stream.TopicPartition]int64 // log start after DeleteRecords
@@ -328,6 +329,9 @@ func (s *sim) Route(concern, key string) (string, int32, error) {
 	}
 	return processTopic(concern), int32(key[len(key)-1]-'0') % s.partitions, nil
 }
+
+// IdempotencyHome implements txn.Router.
+func (s *sim) IdempotencyHome() string { return simConcerns[s.home] }
 
 func (s *sim) newEngine() *engine {
 	overlay := int64(1 << 30)

@@ -69,6 +69,25 @@ func TestRouter(t *testing.T) {
 	}
 }
 
+// The home of idempotency keys stays where it was published, also by versions
+// that do not name it.
+func TestIdempotencyHomeStays(t *testing.T) {
+	log := broker(t, 1)
+	_, first := update(t, log, small)
+	if home := platform.NewRouter(first.GetConfig()).IdempotencyHome(); home != "player" {
+		t.Errorf("at first %q", home)
+	}
+	_, second := update(t, log, "name: rpg\nedge: {slots: 3}\nconcerns:\n  - {name: ally, partitions: 2}\n  - {name: player, partitions: 2}\n")
+	if home := platform.NewRouter(second.GetConfig()).IdempotencyHome(); home != "player" || second.GetVersion() != 2 {
+		t.Errorf("then %q, version %d", home, second.GetVersion())
+	}
+	old := proto.CloneOf(first.GetConfig())
+	old.IdempotencyHome = ""
+	if home := platform.NewRouter(old).IdempotencyHome(); home != "player" {
+		t.Errorf("by default %q", home)
+	}
+}
+
 func TestRouterWhileUpdated(t *testing.T) {
 	one := example(t)
 	two := proto.Clone(one).(*rkcyv1.PlatformConfig)

@@ -230,7 +230,7 @@ func (c *Client) firstRecord(ctx context.Context, t *rkcyv1.Transaction) (r firs
 	}
 	concern, key := Instance(v)
 	if t.GetIdempotency() != nil {
-		v.Claim, key = true, HomeKey(t.GetIdempotency().GetKey())
+		v.Claim, concern, key = true, c.cfg.Router.IdempotencyHome(), HomeKey(t.GetIdempotency().GetKey())
 	}
 	r.key = key
 	if r.topic, r.partition, err = c.cfg.Router.Route(concern, key); err != nil {

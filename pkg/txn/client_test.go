@@ -23,6 +23,8 @@ func (oneTopic) Route(concern, _ string) (string, int32, error) {
 	return "things", 1, nil
 }
 
+func (oneTopic) IdempotencyHome() string { return "thing" }
+
 // fakeLog is a Sender that hands what is sent to answer.
 type fakeLog struct {
 	mu     sync.Mutex

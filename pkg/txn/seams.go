@@ -8,6 +8,10 @@ type Router interface {
 	// Route returns the process topic of a Concern and the partition of a key
 	// in it. An unknown Concern is an Error with CodeUnimplemented.
 	Route(concern, key string) (topic string, partition int32, err error)
+	// IdempotencyHome returns the Concern whose partitions remember idempotency
+	// keys, those of all requests: one key has one home, whatever it is used for.
+	// It is the same as long as the platform exists.
+	IdempotencyHome() string
 }
 
 // Sender appends one record to the log and waits until the brokers have it.

@@ -75,6 +75,8 @@ func TestTransactionsCarryTheirTrace(t *testing.T) {
 	}
 }
 
+func (everywhere) IdempotencyHome() string { return "thing" }
+
 func BenchmarkTraceHeadersOff(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {

@@ -121,6 +121,9 @@ func (s site) Route(name, key string) (string, int32, error) {
 	return s.topic(name, "process"), stream.PartitionFor([]byte(key), s.Partitions), nil
 }
 
+// IdempotencyHome implements txn.Router.
+func (s site) IdempotencyHome() string { return concerns[0] }
+
 func (s site) topic(name, kind string) string { return s.Prefix + "." + name + "." + kind }
 
 func (s site) responses() string { return s.Prefix + ".response" }

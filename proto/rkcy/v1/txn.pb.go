@@ -844,7 +844,7 @@ func (x *Transaction) GetSubmittedSteps() uint32 {
 // Idempotency makes repeats of a request one transaction.
 type Idempotency struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Chosen by the client, made unique per Concern of the first step.
+	// Chosen by the client.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// Of the request; the same key with another one is refused.
 	Fingerprint []byte `protobuf:"bytes,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`

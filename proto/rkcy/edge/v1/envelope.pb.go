@@ -564,7 +564,6 @@ type ServerFrame struct {
 	//
 	//	*ServerFrame_Answer
 	//	*ServerFrame_Batch
-	//	*ServerFrame_Part
 	Kind          isServerFrame_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -625,15 +624,6 @@ func (x *ServerFrame) GetBatch() *BatchResponse {
 	return nil
 }
 
-func (x *ServerFrame) GetPart() *Part {
-	if x != nil {
-		if x, ok := x.Kind.(*ServerFrame_Part); ok {
-			return x.Part
-		}
-	}
-	return nil
-}
-
 type isServerFrame_Kind interface {
 	isServerFrame_Kind()
 }
@@ -648,71 +638,9 @@ type ServerFrame_Batch struct {
 	Batch *BatchResponse `protobuf:"bytes,2,opt,name=batch,proto3,oneof"`
 }
 
-type ServerFrame_Part struct {
-	// To a request whose method is a stream: any number of them, then an answer
-	// without a body.
-	Part *Part `protobuf:"bytes,3,opt,name=part,proto3,oneof"`
-}
-
 func (*ServerFrame_Answer) isServerFrame_Kind() {}
 
 func (*ServerFrame_Batch) isServerFrame_Kind() {}
-
-func (*ServerFrame_Part) isServerFrame_Kind() {}
-
-// Part is one message of a stream.
-type Part struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	RequestId string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Encoded like the body of the request.
-	Body          []byte `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Part) Reset() {
-	*x = Part{}
-	mi := &file_rkcy_edge_v1_envelope_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Part) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Part) ProtoMessage() {}
-
-func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_rkcy_edge_v1_envelope_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Part.ProtoReflect.Descriptor instead.
-func (*Part) Descriptor() ([]byte, []int) {
-	return file_rkcy_edge_v1_envelope_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *Part) GetRequestId() string {
-	if x != nil {
-		return x.RequestId
-	}
-	return ""
-}
-
-func (x *Part) GetBody() []byte {
-	if x != nil {
-		return x.Body
-	}
-	return nil
-}
 
 var File_rkcy_edge_v1_envelope_proto protoreflect.FileDescriptor
 
@@ -763,16 +691,11 @@ const file_rkcy_edge_v1_envelope_proto_rawDesc = "" +
 	"\x04kind\"'\n" +
 	"\x06Cancel\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x01 \x01(\tR\trequestId\"\xa4\x01\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\"z\n" +
 	"\vServerFrame\x12.\n" +
 	"\x06answer\x18\x01 \x01(\v2\x14.rkcy.edge.v1.AnswerH\x00R\x06answer\x123\n" +
-	"\x05batch\x18\x02 \x01(\v2\x1b.rkcy.edge.v1.BatchResponseH\x00R\x05batch\x12(\n" +
-	"\x04part\x18\x03 \x01(\v2\x12.rkcy.edge.v1.PartH\x00R\x04partB\x06\n" +
-	"\x04kind\"9\n" +
-	"\x04Part\x12\x1d\n" +
-	"\n" +
-	"request_id\x18\x01 \x01(\tR\trequestId\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04bodyB>Z<github.com/rocketcycle/rocketcycle/proto/rkcy/edge/v1;edgev1b\x06proto3"
+	"\x05batch\x18\x02 \x01(\v2\x1b.rkcy.edge.v1.BatchResponseH\x00R\x05batchB\x06\n" +
+	"\x04kindB>Z<github.com/rocketcycle/rocketcycle/proto/rkcy/edge/v1;edgev1b\x06proto3"
 
 var (
 	file_rkcy_edge_v1_envelope_proto_rawDescOnce sync.Once
@@ -787,7 +710,7 @@ func file_rkcy_edge_v1_envelope_proto_rawDescGZIP() []byte {
 }
 
 var file_rkcy_edge_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_rkcy_edge_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_rkcy_edge_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_rkcy_edge_v1_envelope_proto_goTypes = []any{
 	(BatchRequest_Mode)(0),      // 0: rkcy.edge.v1.BatchRequest.Mode
 	(*Envelope)(nil),            // 1: rkcy.edge.v1.Envelope
@@ -797,32 +720,30 @@ var file_rkcy_edge_v1_envelope_proto_goTypes = []any{
 	(*ClientFrame)(nil),         // 5: rkcy.edge.v1.ClientFrame
 	(*Cancel)(nil),              // 6: rkcy.edge.v1.Cancel
 	(*ServerFrame)(nil),         // 7: rkcy.edge.v1.ServerFrame
-	(*Part)(nil),                // 8: rkcy.edge.v1.Part
-	nil,                         // 9: rkcy.edge.v1.Envelope.HeadersEntry
-	nil,                         // 10: rkcy.edge.v1.Answer.HeadersEntry
-	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
-	(*status.Status)(nil),       // 12: google.rpc.Status
+	nil,                         // 8: rkcy.edge.v1.Envelope.HeadersEntry
+	nil,                         // 9: rkcy.edge.v1.Answer.HeadersEntry
+	(*durationpb.Duration)(nil), // 10: google.protobuf.Duration
+	(*status.Status)(nil),       // 11: google.rpc.Status
 }
 var file_rkcy_edge_v1_envelope_proto_depIdxs = []int32{
-	9,  // 0: rkcy.edge.v1.Envelope.headers:type_name -> rkcy.edge.v1.Envelope.HeadersEntry
-	11, // 1: rkcy.edge.v1.Envelope.timeout:type_name -> google.protobuf.Duration
-	12, // 2: rkcy.edge.v1.Answer.error:type_name -> google.rpc.Status
-	10, // 3: rkcy.edge.v1.Answer.headers:type_name -> rkcy.edge.v1.Answer.HeadersEntry
+	8,  // 0: rkcy.edge.v1.Envelope.headers:type_name -> rkcy.edge.v1.Envelope.HeadersEntry
+	10, // 1: rkcy.edge.v1.Envelope.timeout:type_name -> google.protobuf.Duration
+	11, // 2: rkcy.edge.v1.Answer.error:type_name -> google.rpc.Status
+	9,  // 3: rkcy.edge.v1.Answer.headers:type_name -> rkcy.edge.v1.Answer.HeadersEntry
 	1,  // 4: rkcy.edge.v1.BatchRequest.items:type_name -> rkcy.edge.v1.Envelope
 	0,  // 5: rkcy.edge.v1.BatchRequest.mode:type_name -> rkcy.edge.v1.BatchRequest.Mode
-	11, // 6: rkcy.edge.v1.BatchRequest.timeout:type_name -> google.protobuf.Duration
+	10, // 6: rkcy.edge.v1.BatchRequest.timeout:type_name -> google.protobuf.Duration
 	2,  // 7: rkcy.edge.v1.BatchResponse.results:type_name -> rkcy.edge.v1.Answer
 	1,  // 8: rkcy.edge.v1.ClientFrame.request:type_name -> rkcy.edge.v1.Envelope
 	3,  // 9: rkcy.edge.v1.ClientFrame.batch:type_name -> rkcy.edge.v1.BatchRequest
 	6,  // 10: rkcy.edge.v1.ClientFrame.cancel:type_name -> rkcy.edge.v1.Cancel
 	2,  // 11: rkcy.edge.v1.ServerFrame.answer:type_name -> rkcy.edge.v1.Answer
 	4,  // 12: rkcy.edge.v1.ServerFrame.batch:type_name -> rkcy.edge.v1.BatchResponse
-	8,  // 13: rkcy.edge.v1.ServerFrame.part:type_name -> rkcy.edge.v1.Part
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_rkcy_edge_v1_envelope_proto_init() }
@@ -842,7 +763,6 @@ func file_rkcy_edge_v1_envelope_proto_init() {
 	file_rkcy_edge_v1_envelope_proto_msgTypes[6].OneofWrappers = []any{
 		(*ServerFrame_Answer)(nil),
 		(*ServerFrame_Batch)(nil),
-		(*ServerFrame_Part)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -850,7 +770,7 @@ func file_rkcy_edge_v1_envelope_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rkcy_edge_v1_envelope_proto_rawDesc), len(file_rkcy_edge_v1_envelope_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
