@@ -41,6 +41,10 @@ type Config struct {
 	// MaxBatchAnswerBytes is how long the answers to a batch may become before
 	// its remaining items are not begun any more. Default 16 MiB.
 	MaxBatchAnswerBytes int
+	// AllowedOrigins are those whose pages may call the edge from a browser, over
+	// HTTP and WebSocket, as scheme://host[:port], besides the edge's own. "*" is
+	// any. Cookies are not shared with them. Default: none besides the edge's own.
+	AllowedOrigins []string
 	// WebSocket configures connections to /v1/ws.
 	WebSocket WebSocketConfig
 	// TracerProvider and MeterProvider, where set, are told of requests.
@@ -55,9 +59,6 @@ type Config struct {
 type WebSocketConfig struct {
 	// Disabled: none is accepted.
 	Disabled bool
-	// AllowedOrigins are those whose pages may connect, as scheme://host[:port],
-	// besides the edge's own. "*" is any. Default: none besides the edge's own.
-	AllowedOrigins []string
 	// MaxConnections is how many there may be at once. Default 10,000.
 	MaxConnections int
 	// MaxInFlight is how many frames of one connection are worked on, or wait to
@@ -159,9 +160,9 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("%s is negative", n.name))
 		}
 	}
-	for _, o := range c.WebSocket.AllowedOrigins {
+	for _, o := range c.AllowedOrigins {
 		if u, err := url.Parse(o); o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o) {
-			faults = append(faults, fmt.Errorf("WebSocket.AllowedOrigins: %q is not scheme://host[:port]", o))
+			faults = append(faults, fmt.Errorf("AllowedOrigins: %q is not scheme://host[:port]", o))
 		}
 	}
 	return errors.Join(faults...)

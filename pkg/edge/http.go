@@ -63,7 +63,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	case SocketPath:
 		s.serveSocket(out, r)
 	default:
-		s.serveAPI(out, r)
+		s.api.ServeHTTP(out, r)
 	}
 }
 

@@ -37,6 +37,7 @@ type Server struct {
 	limit    *limiter
 	health   *health.Server
 	mux      *runtime.ServeMux
+	api      http.Handler // what is neither fixed nor a WebSocket
 	// public takes gRPC clients, inner what the gateway passes on. They share
 	// everything but the size limit: JSON that is within it may be longer in
 	// protobuf.
@@ -98,6 +99,7 @@ func New(cfg Config, services ...Service) (*Server, error) {
 	healthv1.RegisterHealthServer(s.public, s.health)
 	reflection.Register(s.public)
 	s.mux = s.newMux()
+	s.api = s.crossOrigin(http.HandlerFunc(s.serveAPI))
 	s.SetServing(true)
 	return s, nil
 }

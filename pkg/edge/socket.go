@@ -142,7 +142,7 @@ func (s *Server) originAllowed(origin, host string) bool {
 	if origin == "" {
 		return true
 	}
-	allowed := s.cfg.WebSocket.AllowedOrigins
+	allowed := s.cfg.AllowedOrigins
 	if slices.Contains(allowed, "*") || slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, origin) }) {
 		return true
 	}

@@ -273,7 +273,7 @@ func TestSocketIDInUse(t *testing.T) {
 }
 
 func TestUpgradesThatAreRefused(t *testing.T) {
-	s := start(t, edge.Config{WebSocket: edge.WebSocketConfig{MaxConnections: 2, AllowedOrigins: []string{"https://game.example"}}}, &fake{})
+	s := start(t, edge.Config{AllowedOrigins: []string{"https://game.example"}, WebSocket: edge.WebSocketConfig{MaxConnections: 2}}, &fake{})
 	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="}
 	with := func(more ...string) []string { return append(append([]string{}, upgrade...), more...) }
 	for name, c := range map[string]struct {
@@ -308,7 +308,7 @@ func TestUpgradesThatAreRefused(t *testing.T) {
 	if a := other.do("GET", edge.SocketPath, "", with("Sec-WebSocket-Protocol", frame.SubprotocolJSON)...); a.Code != 404 {
 		t.Errorf("disabled: %d %s", a.Code, a.Body)
 	}
-	if _, err := edge.New(edge.Config{WebSocket: edge.WebSocketConfig{AllowedOrigins: []string{"game.example"}}}); err == nil {
+	if _, err := edge.New(edge.Config{AllowedOrigins: []string{"game.example"}}); err == nil {
 		t.Error("an origin without a scheme was taken")
 	}
 }

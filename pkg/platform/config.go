@@ -107,6 +107,9 @@ type Edge struct {
 	MaxInFlight int `yaml:"max_in_flight"`
 	// DefaultTimeout is for requests that bring no deadline. Default 30 s.
 	DefaultTimeout Duration `yaml:"default_timeout"`
+	// AllowedOrigins are those whose pages may call the edge from a browser, as
+	// scheme://host[:port]; "*" is any. Default: none besides the edge's own.
+	AllowedOrigins []string `yaml:"allowed_origins"`
 }
 
 // Processor are limits of a processor.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,7 @@ edge:
   max_request_bytes: 512KiB
   max_in_flight: 100
   default_timeout: 2s
+  allowed_origins: ["https://game.example"]
 processor:
   cache_bytes: 1GiB
   workers: 4
@@ -55,7 +57,7 @@ const goodJSON = `{
 		{"name": "main", "dsn": "postgres:\/\/rpg:secret@db:5432\/rpg"},
 		{"name": "report", "type": "postgres", "role": "secondary", "dsn": "host=other dbname=rpg"}
 	]},
-	"edge": {"slots": 4, "http": ":8080", "grpc": "0.0.0.0:9090", "max_request_bytes": 524288, "max_in_flight": 100, "default_timeout": "2s"},
+	"edge": {"slots": 4, "http": ":8080", "grpc": "0.0.0.0:9090", "max_request_bytes": 524288, "max_in_flight": 100, "default_timeout": "2s", "allowed_origins": ["https://game.example"]},
 	"processor": {"cache_bytes": "1GiB", "workers": 4, "batch_max": 500}
 }`
 
@@ -87,9 +89,9 @@ func TestParse(t *testing.T) {
 			}
 			edge := platform.Edge{
 				Slots: 4, HTTP: ":8080", GRPC: "0.0.0.0:9090", MaxRequestBytes: 512 << 10, MaxInFlight: 100,
-				DefaultTimeout: platform.Duration(2 * time.Second),
+				DefaultTimeout: platform.Duration(2 * time.Second), AllowedOrigins: []string{"https://game.example"},
 			}
-			if c.Edge != edge {
+			if !reflect.DeepEqual(c.Edge, edge) {
 				t.Errorf("edge: %+v", c.Edge)
 			}
 			if c.Processor != (platform.Processor{CacheBytes: 1 << 30, Workers: 4, BatchMax: 500}) {
@@ -157,6 +159,7 @@ edge:
   max_request_bytes: 3MiB
   max_in_flight: -1
   default_timeout: 1h
+  allowed_origins: ["game.example"]
 processor: 7
 `
 	_, err := platform.Parse([]byte(text), "dir/platform.yaml")
@@ -191,13 +194,14 @@ processor: 7
 		`:34: edge.max_request_bytes: 3145728 is out of range`,
 		`:35: edge.max_in_flight: -1 is out of range`,
 		`:36: edge.default_timeout: 1h is out of range`,
-		`:37: processor: a number stands where the fields cache_bytes, workers, batch_max are wanted`,
+		`:37: edge.allowed_origins[0]: "game.example" is not scheme://host[:port]`,
+		`:38: processor: a number stands where the fields cache_bytes, workers, batch_max are wanted`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s", want)
 		}
 	}
-	if len(faults) != 27 {
+	if len(faults) != 28 {
 		t.Errorf("%d faults", len(faults))
 	}
 	if strings.Contains(err.Error(), "secret") {

@@ -241,4 +241,9 @@ func (k *checker) edge(e Edge) {
 	if t := time.Duration(e.DefaultTimeout); t < time.Millisecond || t > 10*time.Minute {
 		k.fault("edge.default_timeout", "%v is out of range; allowed are 1ms to 10m", e.DefaultTimeout)
 	}
+	for i, o := range e.AllowedOrigins {
+		if u, err := url.Parse(o); o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o) {
+			k.fault(fmt.Sprintf("edge.allowed_origins[%d]", i), "%q is not scheme://host[:port], nor \"*\"", o)
+		}
+	}
 }

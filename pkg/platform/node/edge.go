@@ -37,7 +37,7 @@ func (n *Node) newEdge() (*edge.Server, error) {
 	return edge.New(edge.Config{
 		HTTPAddr: e.HTTP, GRPCAddr: e.GRPC,
 		MaxRequestBytes: int(e.MaxRequestBytes), MaxInFlight: e.MaxInFlight,
-		DefaultTimeout: time.Duration(e.DefaultTimeout),
+		DefaultTimeout: time.Duration(e.DefaultTimeout), AllowedOrigins: e.AllowedOrigins,
 		Logger:         n.cfg.Logger,
 		TracerProvider: n.cfg.TracerProvider, MeterProvider: n.cfg.MeterProvider,
 	}, append(n.cfg.Application.Services(edge.Runner{Runner: &n.runner}), n.transactions.service(), n.platform.service(),

@@ -1,0 +1,60 @@
+package edge_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/rocketcycle/rocketcycle/pkg/edge"
+)
+
+// A browser asks before it sends a page's request; it hears yes for allowed
+// origins only, and nothing at all unless some are.
+func TestPagesOfOtherOrigins(t *testing.T) {
+	for _, c := range []struct {
+		allowed []string
+		origin  string
+		yes     string
+	}{
+		{nil, "https://game.example", ""},
+		{[]string{"https://game.example"}, "https://game.example", "https://game.example"},
+		{[]string{"https://game.example"}, "https://evil.example", ""},
+		{[]string{"https://game.example"}, "http://game.example", ""},
+		{[]string{"*"}, "https://evil.example", "*"},
+	} {
+		s := start(t, edge.Config{AllowedOrigins: c.allowed}, &fake{})
+		ask := func(method string, headers ...string) *http.Response {
+			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.HTTPAddr()+"/v1/players/x", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Origin", c.origin)
+			for i := 0; i < len(headers); i += 2 {
+				r.Header.Set(headers[i], headers[i+1])
+			}
+			resp, err := s.web.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			return resp
+		}
+		before := ask(http.MethodOptions, "Access-Control-Request-Method", http.MethodDelete, "Access-Control-Request-Headers", "idempotency-key")
+		if got := before.Header.Get("Access-Control-Allow-Origin"); got != c.yes {
+			t.Errorf("%v, asked by %s: allowed %q, want %q", c.allowed, c.origin, got, c.yes)
+		}
+		if c.yes != "" && (before.StatusCode != http.StatusNoContent || before.Header.Get("Access-Control-Allow-Headers") != "idempotency-key") {
+			t.Errorf("%v: %d %v", c.allowed, before.StatusCode, before.Header)
+		}
+		then := ask(http.MethodGet)
+		if got := then.Header.Get("Access-Control-Allow-Origin"); got != c.yes || then.StatusCode != http.StatusOK {
+			t.Errorf("%v, called by %s: %d, allowed %q", c.allowed, c.origin, then.StatusCode, got)
+		}
+		if exposed := then.Header.Get("Access-Control-Expose-Headers"); (c.yes != "") != strings.Contains(exposed, "Rkcy-Txn-Id") {
+			t.Errorf("%v: pages may read %q", c.allowed, exposed)
+		}
+		if then.Header.Get("Access-Control-Allow-Credentials") != "" {
+			t.Error("cookies are shared")
+		}
+	}
+}
