@@ -30,7 +30,8 @@ const (
 
 // SkipWhen makes a step not run if the field path of an earlier step's result
 // compares to value as op says. Several conditions of one step must all hold.
-// value is a bool, an integer, a float, a string, or nil with Set and NotSet.
+// value is a bool, an integer, a float, a string, a value of the field's enum, or
+// nil with Set and NotSet.
 // A fault is returned by Build.
 func SkipWhen[A, B proto.Message](b *Builder, step *Handle[B], from *Handle[A], path string, op Operator, value any) {
 	if from.of != b || step.of != b {
@@ -38,7 +39,11 @@ func SkipWhen[A, B proto.Message](b *Builder, step *Handle[B], from *Handle[A], 
 		return
 	}
 	c := &rkcyv1.Condition{FromStep: uint32(from.index), FromPath: path, Operator: op} //nolint:gosec // < MaxSteps
-	if value != nil {
+	switch v := value.(type) {
+	case nil:
+	case protoreflect.Enum:
+		c.Value = strconv.Itoa(int(v.Number()))
+	default:
 		c.Value = fmt.Sprint(value)
 	}
 	src := b.results[from.index]

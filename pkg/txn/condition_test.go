@@ -114,6 +114,27 @@ func TestSkipWhenIsCheckedWhenBuilt(t *testing.T) {
 	}
 }
 
+// An enum is compared by its number, which is what outlives its names.
+func TestSkipWhenOnAnEnum(t *testing.T) {
+	b := New()
+	first := Add(b, NewStep("thing", "a", "look", rkcyv1.Access_ACCESS_READ, &rkcyv1.Empty{}, func() *rkcyv1.Error { return &rkcyv1.Error{} }))
+	second := Add(b, thing("take", "b"))
+	SkipWhen(b, second, first, "code", Equal, CodeNotFound)
+	built, err := b.Build(NewID(), time.UnixMilli(1), time.UnixMilli(2), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code, want := range map[Code]bool{CodeNotFound: true, CodeAborted: false} {
+		value, err := proto.Marshal(&rkcyv1.Error{Code: code})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Skips(built.GetSteps()[1], []*rkcyv1.StepResult{{Value: value}, nil}); err != nil || got != want {
+			t.Errorf("%v: skipped %v, %v", code, got, err)
+		}
+	}
+}
+
 func TestNotBefore(t *testing.T) {
 	b := New()
 	Add(b, thing("x", "a"))
