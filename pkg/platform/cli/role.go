@@ -43,6 +43,7 @@ func (f *roleFlags) add(cmd *cobra.Command, app node.Application) {
 	f.run.file.add(cmd, app)
 	f.run.logs.add(cmd, "warn")
 	f.run.telemetry.add(cmd, metricsOff)
+	f.run.addInsecure(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.run.readyFile, "ready-file", "", "write all addresses to this file, as JSON, once it serves")
 	flags.BoolVar(&f.child.lease, "until-stdin-ends", false, "end when standard input does, so that no child outlives its parent")
@@ -151,7 +152,7 @@ several times, at addresses of their own, edges share nothing but the brokers.
 
 When it serves, it prints one line that begins with "ready". An interrupt finishes
 the requests that it has; a second one ends at once.`,
-		Example: fmt.Sprintf("  %[1]s edge %[2]s --http 0.0.0.0:11370 --grpc 0.0.0.0:11371", app.Name, name),
+		Example: fmt.Sprintf("  %[1]s edge %[2]s --http 127.0.0.1:11372 --grpc 127.0.0.1:11373", app.Name, name),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := refuseInherited(cmd); err != nil {
@@ -223,6 +224,13 @@ func runRole(cmd *cobra.Command, app node.Application, f roleFlags, name string,
 		return err
 	}
 	f.run.override(&cfg)
+	listeners := []listener{{"metrics", f.run.telemetry.metrics}}
+	if roles.Edge {
+		listeners = append(listeners, listener{"HTTP", cfg.Edge.HTTP}, listener{"gRPC", cfg.Edge.GRPC})
+	}
+	if err := f.run.checkExposed(listeners...); err != nil {
+		return err
+	}
 	if f.child.ownServers {
 		primary, _ := cfg.Primary()
 		useOwnServers(&cfg, os.Getenv(platform.EnvKafkaBootstrap), firstOf(os.Getenv(platform.EnvPostgresDSN), primary.DSN))

@@ -34,6 +34,7 @@ type runFlags struct {
 	seedFile  string
 	runner    string
 	session   time.Duration
+	insecure  bool
 }
 
 // addAddresses adds the flags that say where an edge serves.
@@ -101,6 +102,7 @@ interrupt finishes what was accepted; a second one ends at once.`,
 	flags.StringVar(&f.kafkaAddr, "kafka-listen", "127.0.0.1:0", "with --embedded: where the broker listens; port 0 picks a free one")
 	flags.BoolVar(&f.update, "update", false, "first do what \"platform update\" and \"db migrate\" do (always with --embedded)")
 	f.addAddresses(cmd)
+	f.addInsecure(cmd)
 	flags.StringVar(&f.runner, "runner", runnerRoutine, "routine: all roles in this process; process: a child for each")
 	_ = cmd.RegisterFlagCompletionFunc("runner", cobra.FixedCompletions([]string{runnerRoutine, runnerProcess}, cobra.ShellCompDirectiveNoFileComp))
 	flags.StringVar(&f.readyFile, "ready-file", "", "write all addresses to this file, as JSON, once everything serves")
@@ -147,6 +149,13 @@ func run(ctx context.Context, app node.Application, f runFlags, out, errOut io.W
 	}
 	f.override(&cfg)
 	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	listeners := []listener{{"HTTP", cfg.Edge.HTTP}, {"gRPC", cfg.Edge.GRPC}, {"metrics", f.telemetry.metrics}}
+	if f.embedded {
+		listeners = append(listeners, listener{"the broker", f.kafkaAddr})
+	}
+	if err := f.checkExposed(listeners...); err != nil {
 		return err
 	}
 	if f.embedded {

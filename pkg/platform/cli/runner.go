@@ -122,6 +122,9 @@ func childArgs(role string, s served) []string {
 	if s.flags.embedded {
 		args = append(args, "--parent-servers")
 	}
+	if s.flags.insecure {
+		args = append(args, "--"+insecureFlag)
+	}
 	if role == roleEdge {
 		return append(args, "--http", s.cfg.Edge.HTTP, "--grpc", s.cfg.Edge.GRPC)
 	}
