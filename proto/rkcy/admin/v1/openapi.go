@@ -11,3 +11,8 @@ var OpenAPI []byte
 //
 //go:embed platform.openapi.json
 var PlatformOpenAPI []byte
+
+// ActivityOpenAPI describes the HTTP mapping of ActivityService.
+//
+//go:embed activity.openapi.json
+var ActivityOpenAPI []byte
