@@ -315,11 +315,33 @@ func (g *Group) Close() error {
 		g.listener.Revoked(ourPartitions(g.owned), false)
 		g.owned = nil
 	}
-	err := g.c.Close()
+	err := g.leave()
 	close(g.done)
 	g.wg.Wait()
 	if err != nil {
 		return fmt.Errorf("stream: leave group: %w", err)
 	}
 	return nil
+}
+
+// leaveGrace is how long the library may take to leave a group; it needs well
+// below a second, and some seconds while the brokers are away.
+const leaveGrace = 15 * time.Second
+
+// leave closes the consumer, and does not wait for ever for the library: when an
+// assignment arrives while it closes, the call that answers it can fail to come
+// back. The consumer is given up then as it is; the coordinator notices by the
+// session.
+func (g *Group) leave() error {
+	done := make(chan error, 1)
+	go func() { done <- g.c.Close() }()
+	grace := time.NewTimer(leaveGrace)
+	defer grace.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-grace.C:
+		g.cfg.Logger.Error("the client library did not come back from closing a consumer; it is given up")
+		return errNoReturn
+	}
 }
