@@ -142,7 +142,7 @@ func TestServersPlatformUpdate(t *testing.T) {
 	rpg(t, []string{"RKCY_KAFKA_BOOTSTRAP=" + silent(t)}, "platform", "show", "-f", s.file, "--kafka", s.kafka).want(t, 0, s.name)
 	rpg(t, nil, "platform", "show", "-f", s.file).want(t, 2, "kafka.bootstrap", "RKCY_KAFKA_BOOTSTRAP")
 	// What cannot be done is said, and nothing is done.
-	s.write(fmt.Sprintf("name: %s\nconcerns: [{name: player, partitions: 2}, {name: character}]\nstorage: {targets: [{name: main}]}\n", s.name))
-	update().want(t, 3, "player", "partitions")
+	s.write(fmt.Sprintf("name: %s\nconcerns: [{name: player}]\nstorage: {targets: [{name: main}]}\n", s.name))
+	update().want(t, 3, "character", "cannot be removed")
 	rpg(t, s.env(), "platform", "show", "-f", s.file).want(t, 0, "version 1")
 }
