@@ -32,7 +32,9 @@ func wireMessages() map[string]proto.Message {
 		"platform": &rkcyv1.PlatformVersion{}, "config": &rkcyv1.ConfigVersion{},
 		"unique": &rkcyv1.UniqueEntry{}, "update": &rkcyv1.UpdatePayload{},
 	}
-	for prefix, m := range map[string]proto.Message{"process": &rkcyv1.ProcessRecord{}, "state": &rkcyv1.StateRecord{}} {
+	for prefix, m := range map[string]proto.Message{
+		"process": &rkcyv1.ProcessRecord{}, "state": &rkcyv1.StateRecord{}, "journal": &rkcyv1.PlatformRecord{},
+	} {
 		kinds := m.ProtoReflect().Descriptor().Oneofs().ByName("kind").Fields()
 		for i := range kinds.Len() {
 			one := m.ProtoReflect().New()

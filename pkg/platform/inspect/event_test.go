@@ -101,16 +101,20 @@ func TestDecodeRecorded(t *testing.T) {
 	for _, file := range files {
 		kind := map[string]platform.Kind{
 			"process": platform.KindProcess, "state": platform.KindState, "change": platform.KindStorage, "response": platform.KindResponse,
-			"quarantined": platform.KindError, "platform": platform.KindPlatform, "config": platform.KindConfig,
+			"quarantined": platform.KindError, "platform": platform.KindPlatform, "journal": platform.KindPlatform, "config": platform.KindConfig,
 		}[strings.Split(filepath.Base(file), ".")[0]]
 		if kind == "" {
 			continue // a payload
+		}
+		key := "k"
+		if kind == platform.KindPlatform && strings.HasPrefix(filepath.Base(file), "platform.") {
+			key = "config" // what tells a version from the other records
 		}
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := inspect.NewDecoder(types()).Decode(stream.Record{Topic: topic(kind), Key: []byte("k"), Value: raw})
+		e := inspect.NewDecoder(types()).Decode(stream.Record{Topic: topic(kind), Key: []byte(key), Value: raw})
 		if e.What == "undecodable" || e.What == "" || e.Record == nil {
 			t.Errorf("%s: %q %q", file, e.What, e.Text)
 		}

@@ -1,0 +1,3 @@
+E
+idauthor"action*subject2reason:outcomeB
+concerntarget

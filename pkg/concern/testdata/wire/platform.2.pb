@@ -1,0 +1,3 @@
+\
+nameenvironment
+name (0‚	  (0:storage_targets@Jidempotency_home"author*reason0
