@@ -11,8 +11,3 @@ var OpenAPI []byte
 //
 //go:embed platform.openapi.json
 var PlatformOpenAPI []byte
-
-// ActivityOpenAPI describes the HTTP mapping of ActivityService.
-//
-//go:embed activity.openapi.json
-var ActivityOpenAPI []byte
