@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,7 +84,7 @@ func (r *repartition) run(ctx context.Context) (_ *Repartitioned, err error) {
 	}
 	defer func() { r.publisher.Close() }()
 	op := &rkcyv1.Operation{
-		Id: uuid.NewString(), TimeMs: time.Now().UnixMilli(), Author: r.author, Action: platform.ActionRepartition, Subject: fmt.Sprint(r.update.Repartitions()),
+		Id: uuid.NewString(), TimeMs: time.Now().UnixMilli(), Author: r.author, Action: platform.ActionRepartition, Subject: r.subject(),
 	}
 	r.began = time.Now()
 	if err := platform.Announce(ctx, r.log, r.old, op); err != nil {
@@ -213,10 +214,7 @@ func (r *repartition) move(ctx context.Context) (*Repartitioned, error) {
 	}
 	version := &rkcyv1.PlatformVersion{
 		Version: r.update.Current.GetVersion() + 1, Config: proto.CloneOf(r.update.Wanted), TimeMs: time.Now().UnixMilli(), Author: r.author,
-		Reason: fmt.Sprint(r.update.Repartitions()),
-	}
-	if why := r.update.Reason; why != "" {
-		version.Reason = why + ": " + version.GetReason()
+		Reason: r.update.Reason,
 	}
 	done := &Repartitioned{Version: version, Moved: map[string]concern.Moved{}}
 	var records []stream.Record
@@ -384,3 +382,12 @@ func (r *repartition) resumed(ctx context.Context, done *Repartitioned) error {
 }
 
 func (r *repartition) since() time.Duration { return time.Since(r.began).Round(time.Millisecond) }
+
+// subject says what is moved.
+func (r *repartition) subject() string {
+	var moves []string
+	for _, m := range r.update.Repartitions() {
+		moves = append(moves, m.String())
+	}
+	return strings.Join(moves, "; ")
+}
