@@ -53,6 +53,11 @@ func TestPagesOfOtherOrigins(t *testing.T) {
 		if exposed := then.Get("Access-Control-Expose-Headers"); (c.yes != "") != strings.Contains(exposed, "Rkcy-Txn-Id") {
 			t.Errorf("%v: pages may read %q", c.allowed, exposed)
 		}
+		// Sent without being asked for, as a form would be.
+		code, _ = ask(http.MethodPost, "Content-Type", "text/plain")
+		if refused := code == http.StatusForbidden; refused != (c.yes == "") {
+			t.Errorf("%v, sent by %s: %d", c.allowed, c.origin, code)
+		}
 		if then.Get("Access-Control-Allow-Credentials") != "" {
 			t.Error("cookies are shared")
 		}
