@@ -17,11 +17,17 @@ func (e *engine) arrive(p *partition, v *rkcyv1.Visit) {
 		return
 	}
 	id := txn.ID(v.GetTxn().GetId())
-	// Reading twice does no harm, and the window is for others.
-	delayed := v.GetTxn().GetNotBeforeMs() > 0
-	if (delayed || !e.lone(p, v)) && !p.window.add(applied{id, v.GetAttempt(), v.GetVisit()}) {
+	// Reading twice does no harm, and the window is for others. But the home of an
+	// idempotency key hears the outcome, and what a second one says may overtake
+	// the first, which was answered.
+	delayed, keyed, lone := v.GetTxn().GetNotBeforeMs() > 0, v.GetTxn().GetIdempotency() != nil, e.lone(p, v)
+	if (delayed || keyed || !lone) && !p.window.add(applied{id, v.GetAttempt(), v.GetVisit()}) {
 		e.stats.Duplicates++
 		return
+	}
+	if keyed && lone && !delayed {
+		p.touched = true
+		p.state.trace(holdKey(id, v.GetAttempt(), v.GetVisit()))
 	}
 	// An attempt ends before the next one starts, but its abort marker may
 	// still be on its way here when a visit that did not hop overtakes it.
