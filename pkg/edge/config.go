@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
+
+	"github.com/rocketcycle/rocketcycle/internal/weborigin"
 )
 
 // Config configures a Server. The zero value of a field means its default.
@@ -161,7 +162,7 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, o := range c.AllowedOrigins {
-		if u, err := url.Parse(o); o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o) {
+		if o != "*" && !weborigin.Valid(o) {
 			faults = append(faults, fmt.Errorf("AllowedOrigins: %q is not scheme://host[:port]", o))
 		}
 	}

@@ -50,9 +50,10 @@ func repartitionsOf(current, wanted *rkcyv1.PlatformConfig) []Repartition {
 	return out
 }
 
-func repartitions(current, wanted *rkcyv1.PlatformConfig) []string {
+// RepartitionTexts returns changes as a person should read them.
+func RepartitionTexts(list []Repartition) []string {
 	var out []string
-	for _, r := range repartitionsOf(current, wanted) {
+	for _, r := range list {
 		out = append(out, r.String())
 	}
 	return out
@@ -86,12 +87,8 @@ func succeed(p *rkcyv1.PlatformConfig, c, have *rkcyv1.ConcernConfig, topics map
 }
 
 func errNotHere(list []Repartition) error {
-	var what []string
-	for _, r := range list {
-		what = append(what, r.String())
-	}
 	return txn.Errorf(txn.CodeFailedPrecondition,
-		"%s: this is done while the platform runs, with the command \"platform update\"; nothing was changed", strings.Join(what, "; "))
+		"%s: this is done while the platform runs, with the command \"platform update\"; nothing was changed", strings.Join(RepartitionTexts(list), "; "))
 }
 
 // PublisherID returns the transactional id of whoever publishes a version. There

@@ -153,7 +153,7 @@ func compare(current, wanted *rkcyv1.PlatformConfig) (changes []string, faults [
 			changes = append(changes, addition(c))
 		}
 	}
-	changes = append(changes, repartitions(current, wanted)...)
+	changes = append(changes, RepartitionTexts(repartitionsOf(current, wanted))...)
 	for _, t := range wanted.GetStorageTargets() {
 		if !slices.Contains(current.GetStorageTargets(), t) {
 			changes = append(changes, "add storage target "+t)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rocketcycle/rocketcycle/internal/weborigin"
 )
 
 var (
@@ -242,7 +244,7 @@ func (k *checker) edge(e Edge) {
 		k.fault("edge.default_timeout", "%v is out of range; allowed are 1ms to 10m", e.DefaultTimeout)
 	}
 	for i, o := range e.AllowedOrigins {
-		if u, err := url.Parse(o); o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o) {
+		if o != "*" && !weborigin.Valid(o) {
 			k.fault(fmt.Sprintf("edge.allowed_origins[%d]", i), "%q is not scheme://host[:port], nor \"*\"", o)
 		}
 	}

@@ -51,14 +51,9 @@ What is paused is not worked on: nothing is read of its topics, holds remain, an
 transactions wait until their deadline. Edges accept until half of what may be in
 flight is taken, and then refuse, with the reason. It is the same after a restart.
 A storage target that is paused gets no changes; they are kept for it.`,
-		Example: fmt.Sprintf("  %[1]s %[2]s %[3]s --reason \"bad release\"\n  %[1]s %[2]s %[3]s 2 --reason \"hot partition\"\n  %[1]s %[2]s --target main --reason maintenance", app.Name, name, firstConcern(app)),
-		Args:    cobra.ArbitraryArgs,
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			return concernNames(app), cobra.ShellCompDirectiveNoFileComp
-		},
+		Example:           fmt.Sprintf("  %[1]s %[2]s %[3]s --reason \"bad release\"\n  %[1]s %[2]s %[3]s 2 --reason \"hot partition\"\n  %[1]s %[2]s --target main --reason maintenance", app.Name, name, firstConcern(app)),
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: completeOneConcern(app),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			scope, err := scopeOf(cmd, args, target)
 			if err != nil {

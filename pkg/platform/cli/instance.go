@@ -33,12 +33,7 @@ func instanceCommand(app node.Application, f *opsFlags, cmd *cobra.Command, do f
 	cmd.Use += " CONCERN KEY"
 	cmd.Args = cobra.ArbitraryArgs
 	cmd.Example = fmt.Sprintf("  %s instance %s %s", app.Name, cmd.Name(), firstConcern(app)+" ID")
-	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return concernNames(app), cobra.ShellCompDirectiveNoFileComp
-	}
+	cmd.ValidArgsFunction = completeOneConcern(app)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) != 2 {
 			return usagef("%s takes a Concern and a key; see %s --help", cmd.CommandPath(), cmd.CommandPath())

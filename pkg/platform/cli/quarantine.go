@@ -96,16 +96,11 @@ func (l *look) quarantined(ctx context.Context, concern string, begin time.Time)
 func newErrorsShow(app node.Application) *cobra.Command {
 	var f opsFlags
 	cmd := &cobra.Command{
-		Use:     "show CONCERN OFFSET",
-		Short:   "Show a quarantined record, decoded as far as it can be",
-		Example: fmt.Sprintf("  %[1]s errors show %[2]s 0", app.Name, firstConcern(app)),
-		Args:    cobra.ArbitraryArgs,
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			return concernNames(app), cobra.ShellCompDirectiveNoFileComp
-		},
+		Use:               "show CONCERN OFFSET",
+		Short:             "Show a quarantined record, decoded as far as it can be",
+		Example:           fmt.Sprintf("  %[1]s errors show %[2]s 0", app.Name, firstConcern(app)),
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: completeOneConcern(app),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usagef("%s takes a Concern and an offset, which \"errors list\" shows", cmd.CommandPath())

@@ -68,6 +68,16 @@ func completeConcerns(cmd *cobra.Command, app node.Application) {
 	})
 }
 
+// completeOneConcern suggests the first argument of a command.
+func completeOneConcern(app node.Application) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return concernNames(app), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 func concernNames(app node.Application) []string {
 	var names []string
 	for _, c := range app.AllConcerns() {

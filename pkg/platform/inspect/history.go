@@ -5,9 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/rocketcycle/rocketcycle/pkg/platform"
 	"github.com/rocketcycle/rocketcycle/pkg/stream"
 	rkcyv1 "github.com/rocketcycle/rocketcycle/proto/rkcy/v1"
 )
@@ -36,25 +33,14 @@ type History struct {
 
 // History returns the newest changes of an instance. Errors have CodeUnavailable.
 func (i *Inspector) History(ctx context.Context, types Types, concern, key string, most int) (*History, error) {
-	c, err := platform.ConcernOf(i.router.Config(), concern)
-	if err != nil {
-		return nil, err
-	}
-	reader, err := stream.NewReader(i.log)
-	if err != nil {
-		return nil, err
-	}
-	defer reader.Close()
 	out := &History{Changes: []Change{}}
-	tp := stream.TopicPartition{Topic: i.router.Names().StorageTopic(concern), Partition: stream.PartitionFor([]byte(key), c.GetPartitions())}
 	first := true
-	_, err = reader.ReadTo(ctx, tp, stream.OffsetBeginning, func(r stream.Record) error {
+	_, err := i.feed(ctx, concern, key, stream.OffsetBeginning, func(r stream.Record, m *rkcyv1.Change) {
 		if first {
 			first, out.Incomplete = false, r.Offset > 1 // the feed began elsewhere; a marker may be at 0
 		}
-		m := &rkcyv1.Change{}
-		if string(r.Key) != key || proto.Unmarshal(r.Value, m) != nil {
-			return nil //nolint:nilerr // passed over: storage workers have the last word on it
+		if m == nil {
+			return
 		}
 		ch := Change{Offset: r.Offset, Time: r.Time.UTC(), TxnID: idText(m.GetTxnId()), Version: m.GetAfter().GetVersion()}
 		if ch.Deleted = ch.Version == 0; !ch.Deleted {
@@ -65,10 +51,9 @@ func (i *Inspector) History(ctx context.Context, types Types, concern, key strin
 		if len(out.Changes) > most {
 			out.Changes, out.Incomplete = slices.Clone(out.Changes[1:]), true
 		}
-		return nil
 	})
 	if err != nil {
-		return nil, away(err)
+		return nil, err
 	}
 	slices.Reverse(out.Changes)
 	return out, nil

@@ -179,31 +179,20 @@ type Committed struct {
 // stream.OffsetBeginning for all that there is, and returns the last change of the
 // instance.
 func (i *Inspector) LastChange(ctx context.Context, concern, key string, from int64) (*Committed, error) {
-	c, err := platform.ConcernOf(i.router.Config(), concern)
-	if err != nil {
-		return nil, err
-	}
-	reader, err := stream.NewReader(i.log)
-	if err != nil {
-		return nil, err
-	}
-	defer reader.Close()
-	out := &Committed{Partition: stream.PartitionFor([]byte(key), c.GetPartitions()), Offset: -1}
-	tp := stream.TopicPartition{Topic: i.router.Names().StorageTopic(concern), Partition: out.Partition}
-	_, err = reader.ReadTo(ctx, tp, from, func(r stream.Record) error {
-		change := &rkcyv1.Change{}
-		if string(r.Key) != key || proto.Unmarshal(r.Value, change) != nil {
-			return nil //nolint:nilerr // passed over: storage workers have the last word on it
+	out := &Committed{Offset: -1}
+	partition, err := i.feed(ctx, concern, key, from, func(r stream.Record, change *rkcyv1.Change) {
+		if change == nil {
+			return
 		}
 		out.Offset, out.TxnID, out.Instance = r.Offset, idText(change.GetTxnId()), change.GetAfter()
 		if out.Deleted = change.GetAfter().GetVersion() == 0; out.Deleted {
 			out.Instance = nil
 		}
-		return nil
 	})
 	if err != nil {
-		return nil, away(err)
+		return nil, err
 	}
+	out.Partition = partition
 	return out, nil
 }
 

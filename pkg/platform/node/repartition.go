@@ -84,7 +84,8 @@ func (r *repartition) run(ctx context.Context) (_ *Repartitioned, err error) {
 	}
 	defer func() { r.publisher.Close() }()
 	op := &rkcyv1.Operation{
-		Id: uuid.NewString(), TimeMs: time.Now().UnixMilli(), Author: r.author, Action: platform.ActionRepartition, Subject: r.subject(),
+		Id: uuid.NewString(), TimeMs: time.Now().UnixMilli(), Author: r.author, Action: platform.ActionRepartition,
+		Subject: strings.Join(platform.RepartitionTexts(r.update.Repartitions()), "; "),
 	}
 	r.began = time.Now()
 	if err := platform.Announce(ctx, r.log, r.old, op); err != nil {
@@ -382,12 +383,3 @@ func (r *repartition) resumed(ctx context.Context, done *Repartitioned) error {
 }
 
 func (r *repartition) since() time.Duration { return time.Since(r.began).Round(time.Millisecond) }
-
-// subject says what is moved.
-func (r *repartition) subject() string {
-	var moves []string
-	for _, m := range r.update.Repartitions() {
-		moves = append(moves, m.String())
-	}
-	return strings.Join(moves, "; ")
-}
